@@ -1,0 +1,52 @@
+"""The key that pseudonyms and record digests depend on: where it comes from, and what makes it unfit."""
+
+import secrets
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KEY_BYTES = 32
+
+
+class KeyProblemError(Exception):
+    """There is no usable pseudonym key; nothing may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class PseudonymKey:
+    """A secret with a public id. The id is part of every pseudonym, so that keys can change."""
+
+    id: str
+    secret: bytes = field(repr=False)
+
+
+def parse_key(text: str, origin: str) -> PseudonymKey:
+    """Read `k1:<hex>` (32 bytes or more). Raises KeyProblemError, which never quotes the key."""
+    key_id, separator, digits = text.strip().partition(":")
+    try:
+        secret = bytes.fromhex(digits)
+    except ValueError:
+        secret = b""
+    if not separator or not key_id.isalnum() or not key_id.islower():
+        raise KeyProblemError(f"the pseudonym key in {origin} is not of the form `k1:<hex digits>`")
+    if len(secret) < KEY_BYTES:
+        raise KeyProblemError(f"the pseudonym key in {origin} needs at least {2 * KEY_BYTES} hex digits")
+    return PseudonymKey(key_id, secret)
+
+
+def read_key_file(path: Path) -> PseudonymKey:
+    """Read the key file. Raises KeyProblemError where it is missing, readable by others, or unfit."""
+    if not path.is_file():
+        raise KeyProblemError(
+            f"there is no pseudonym key at {path}. Run `agentmill init`, or set AGENTMILL_PSEUDONYM_KEY. Keep the key: "
+            "without it the same user gets another pseudonym"
+        )
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise KeyProblemError(f"{path} can be read by others; run `chmod 600 {path}`")
+    return parse_key(path.read_text(), str(path))
+
+
+def write_key_file(path: Path) -> None:
+    """Write a new random key that only its owner can read. Raises FileExistsError: a key is never overwritten."""
+    path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=False)
+    path.write_text(f"k1:{secrets.token_hex(KEY_BYTES)}\n")

@@ -1,0 +1,451 @@
+"""The sanitizer's rules, in the order they apply: what a value looks like, and what stands in its place.
+
+A rule keeps the context it captures: `${1}{}${2}` frames the placeholder `{}`. Patterns are Rust regexes, which run
+in linear time, with ASCII classes. Every example is a test: the first text becomes the second.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines.anonymize.checksums import is_card, is_iban, is_opaque
+
+B = r"(?-u:\b)"
+"""The edge of a word, in ASCII."""
+KEEP = "\ue000"
+"""Put in front of a value, it tells later rules that the value is harmless."""
+PRIVATE = r"\x{E000}-\x{F8FF}"
+"""Code points that stand for placeholders while rules run: no value may contain one."""
+
+Example = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of value: how it is found, what replaces it, and texts it was made for."""
+
+    name: str
+    pattern: str
+    placeholder: str
+    example: Example
+    frame: str = "{}"
+    gate: str = ""
+    is_value: Callable[[str], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Rules that share a cheap test: a text without what `gate` finds is left alone by all of them."""
+
+    name: str
+    gate: str
+    rules: tuple[Rule, ...]
+
+
+def _token(vendor: str, pattern: str, sample: str) -> Rule:
+    """Build the rule of a credential that its shape gives away."""
+    placeholder = f"<secret:{vendor}>"
+    return Rule(vendor, f"{B}(?:{pattern})", placeholder, (f"key {sample}, bad", f"key {placeholder}, bad"))
+
+
+_BLOCKS = (
+    Rule(
+        "private_key",
+        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?s:.*?)-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----",
+        "<secret:private_key>",
+        (
+            "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----\nb",
+            "a\n<secret:private_key>\nb",
+        ),
+    ),
+    Rule(
+        "private_key_cut_off",
+        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s\\]|[A-Za-z-]+: )*",
+        "<secret:private_key>",
+        ("a -----BEGIN PRIVATE KEY-----\nMIIabc+/=", "a <secret:private_key>"),
+    ),
+)
+
+_URLS = (
+    Rule(
+        "url_credentials",
+        rf"(?i){B}([a-z][a-z0-9+.-]*://)[^\s/?@'\"<>`{PRIVATE}]*:[^\s/?'\"<>`{PRIVATE}]*@",
+        "<credentials>",
+        ("postgres://app:pa#ss@db/prod", "postgres://<credentials>@db/prod"),
+        frame="${1}{}@",
+    ),
+    Rule(
+        "url_token",
+        rf"(?i){B}(https?://)[^\s/?@:'\"<>`{PRIVATE}]{{8,}}@",
+        "<credentials>",
+        ("https://x0token123@git.example/r", "https://<credentials>@git.example/r"),
+        frame="${1}{}@",
+    ),
+    Rule(
+        "webhook",
+        r"(?i)(https://(?:hooks\.slack\.com/(?:services|workflows|triggers)/|(?:[a-z]+\.)?discord(?:app)?\.com/api/webhooks/"
+        r"|[a-z0-9-]+\.webhook\.office\.com/webhookb2/|hooks\.zapier\.com/hooks/catch/|api\.telegram\.org/bot"
+        rf"|chat\.googleapis\.com/v1/spaces/))[^\s'\"<>`{PRIVATE}]+",
+        "<secret:webhook>",
+        ("https://hooks.slack.com/services/T0/B0/abc gone", "https://hooks.slack.com/services/<secret:webhook> gone"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "query_secret",
+        r"(?i)([?&;](?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|signature|credential)|key|auth|sig|code)=)"
+        rf"[^&\s'\"<>`#;{PRIVATE}]+",
+        "<secret>",
+        ("GET /v1?key=abc123&page=2", "GET /v1?key=<secret>&page=2"),
+        frame="${1}{}",
+    ),
+)
+
+_VENDORS = (
+    _token("anthropic", r"sk-ant-[A-Za-z0-9_-]{16,}", "sk-ant-" + "api03-" + "a1B2" * 8),
+    _token("openrouter", r"sk-or-[A-Za-z0-9_-]{16,}", "sk-or-" + "v1-" + "a1b2" * 8),
+    _token("langfuse", r"[sp]k-lf-[A-Za-z0-9-]{16,}", "sk-lf-" + "0a1b2c3d-" * 4),
+    _token("openai", r"sk-[A-Za-z0-9_-]{20,}", "sk-" + "proj-" + "a1B2" * 8),
+    _token("stripe", r"[srp]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{20,}", "sk_" + "live_" + "a1B2" * 6),
+    _token("github", r"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}", "gh" + "p_" + "a1B2" * 9),
+    _token(
+        "gitlab", r"gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|oas|soat|ffct)-[A-Za-z0-9_.-]{16,}", "gl" + "pat-" + "a1B2" * 5
+    ),
+    _token("aws", r"(?:AKIA|ASIA|AGPA|AIDA|AROA|AIPA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{16}", "AK" + "IA" + "A2B3" * 4),
+    _token(
+        "google",
+        r"AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_.-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}|1//0[A-Za-z0-9_-]{20,}",
+        "AI" + "za" + "a1B2" * 9,
+    ),
+    _token("azure", r"[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{31,}", "ab1" + "8Q~" + "a1B2" * 8),
+    _token("slack", r"xox[abcdeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}", "xo" + "xb-" + "12345-" * 3 + "aB1"),
+    _token("huggingface", r"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}", "hf" + "_" + "a1B2" * 8),
+    _token(
+        "jwt", r"ey[JK][A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", "ey" + "JhbGciOiJI.a1B2c3D4e5.sig-1"
+    ),
+    _token("twilio", r"(?:AC|SK)[0-9a-f]{32}", "S" + "K" + "a1b2" * 8),
+    _token("telegram", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{30,}", "123456789:" + "AA" + "a1B2" * 8),
+    _token(
+        "discord",
+        r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
+        "M" + "a1B2" * 6 + ".a1B2c3." + "a1B2" * 7,
+    ),
+    _token("npm", r"npm_[A-Za-z0-9]{30,}", "np" + "m_" + "a1B2" * 9),
+    _token("pypi", r"pypi-[A-Za-z0-9_-]{16,}", "py" + "pi-" + "AgEI" * 6),
+    _token("sendgrid", r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", "S" + "G." + "a1B2" * 5 + "." + "a1B2" * 8),
+    _token("mailgun", r"key-[0-9a-f]{32}|[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}", "ke" + "y-" + "a1b2" * 8),
+    _token("mailchimp", r"[0-9a-f]{32}-us[0-9]{1,2}", "a1b2" * 8 + "-u" + "s12"),
+    _token("groq", r"gsk_[A-Za-z0-9]{20,}", "gs" + "k_" + "a1B2" * 8),
+    _token("xai", r"xai-[A-Za-z0-9]{20,}", "xa" + "i-" + "a1B2" * 8),
+    _token("perplexity", r"pplx-[A-Za-z0-9]{20,}", "pp" + "lx-" + "a1B2" * 8),
+    _token("replicate", r"r8_[A-Za-z0-9]{20,}", "r" + "8_" + "a1B2" * 8),
+    _token("databricks", r"dapi[0-9a-f]{32}(?:-[0-9])?", "da" + "pi" + "a1b2" * 8),
+    _token("pinecone", r"pcsk_[A-Za-z0-9_]{20,}", "pc" + "sk_" + "a1B2" * 8),
+    _token("tavily", r"tvly-[A-Za-z0-9-]{16,}", "tv" + "ly-" + "a1B2" * 5),
+    _token("langsmith", r"lsv2_[a-z]{2}_[0-9a-f]{20,}(?:_[0-9a-f]+)?|ls__[0-9a-f]{20,}", "ls" + "v2_pt_" + "a1b2" * 8),
+    _token("wandb", r"wandb_v1_[A-Za-z0-9_]{20,}", "wan" + "db_v1_" + "a1B2" * 8),
+    _token("linear", r"lin_(?:api|oauth)_[A-Za-z0-9]{20,}", "li" + "n_api_" + "a1B2" * 8),
+    _token("notion", r"ntn_[A-Za-z0-9]{20,}|secret_[A-Za-z0-9]{40,}", "nt" + "n_" + "a1B2" * 8),
+    _token("airtable", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{32,}", "pa" + "t" + "a1B2c3D4e5F6g7" + "." + "a1b2" * 8),
+    _token("postman", r"PMAK-[0-9a-f]{20,}-[0-9a-f]{20,}", "PM" + "AK-" + "a1b2" * 6 + "-" + "a1b2" * 8),
+    _token("doppler", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{20,}", "d" + "p.pt." + "a1B2" * 8),
+    _token("vault", r"hv[sbr]\.[A-Za-z0-9_-]{20,}", "hv" + "s." + "a1B2" * 8),
+    _token("atlassian", r"ATATT3[A-Za-z0-9_=-]{20,}|ATCTT3[A-Za-z0-9_=-]{20,}", "ATA" + "TT3" + "a1B2" * 8),
+    _token("newrelic", r"NRAK-[A-Z0-9]{20,}|NRJS-[0-9a-f]{16,}", "NR" + "AK-" + "A1B2" * 7),
+    _token("sentry", r"sntry[su]_[A-Za-z0-9_=+/-]{20,}", "sn" + "trys_" + "a1B2" * 8),
+    _token("grafana", r"gl(?:c|sa)_[A-Za-z0-9+/_=]{20,}", "gl" + "sa_" + "a1B2" * 8),
+    _token("supabase", r"sbp_[0-9a-f]{32,}|sb_(?:secret|publishable)_[A-Za-z0-9_-]{16,}", "sb" + "p_" + "a1b2" * 10),
+    _token("square", r"sq0[a-z]{3}-[A-Za-z0-9_-]{20,}", "sq" + "0atp-" + "a1B2" * 6),
+    _token("shopify", r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}", "sh" + "pat_" + "a1b2" * 8),
+    _token("digitalocean", r"do[opr]_v1_[0-9a-f]{32,}", "do" + "p_v1_" + "a1b2" * 16),
+    _token("planetscale", r"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.=-]{20,}", "psc" + "ale_tkn_" + "a1B2" * 8),
+    _token("docker", r"dckr_(?:pat|oat)_[A-Za-z0-9_-]{16,}", "dck" + "r_pat_" + "a1B2" * 6),
+    _token("rubygems", r"rubygems_[0-9a-f]{32,}", "ruby" + "gems_" + "a1b2" * 12),
+    _token("age", r"AGE-SECRET-KEY-1[0-9A-Z]{40,}", "AGE-SECRET" + "-KEY-1" + "A1B2" * 14),
+    _token("facebook", r"EAA[A-Za-z0-9]{40,}", "EA" + "A" + "a1B2" * 12),
+)
+
+_NAME = (
+    r"[A-Za-z0-9_.-]*(?:passw(?:or)?d|passwd|pwd|passphrase|secret|token|api[_ -]?key|apikey|access[_-]?key"
+    r"|private[_-]?key|secret[_-]?key|auth[_-]?key|encryption[_-]?key|signing[_-]?key|account[_-]?key|credentials?"
+    r"|connection[_-]?string|session[_-]?key|csrf|otp)"
+)
+_CLOSE = r"[\\\"'\]]*"
+_EQUALS = r"[ \t]*(?:=>|:=|=|:)[ \t]*"
+_OPEN = r"[\\\"'`]*"
+_START = rf"[^\s\\\"'`<>,;&|(){{}}\[\]=:{PRIVATE}]"
+_REST = rf"[^\s\\\"'`<>,;&|){{}}\]{PRIVATE}]"
+_LOOKS_RANDOM = rf"(?:[A-Za-z0-9+/_~-]{{16,}}=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
+_HARMLESS = (
+    r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no"
+    r"|must|cannot|is|was|str|string|int|bool|bytes|optional|xxx+|os|env|getenv|process|self|config|settings)"
+    r"(?:[^A-Za-z0-9_-]|$)|\*\*+|\.\.\.|[$%{\[<(]"
+)
+
+
+def _quoted(quote: str) -> Rule:
+    """Build the rule of a named secret between quotes, where it may hold spaces."""
+    return Rule(
+        f"quoted_secret_{'double' if quote == chr(34) else 'single'}",
+        rf"(?i)({_NAME}{_CLOSE}{_EQUALS}\\?{quote})[^{quote}\\\r\n{PRIVATE}]+",
+        "<secret>",
+        (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
+        frame="${1}{}",
+    )
+
+
+_KEYWORDS = (
+    Rule(
+        "harmless_value",
+        rf"(?i)({_NAME}{_CLOSE}{_EQUALS}{_OPEN})({_HARMLESS})",
+        KEEP,
+        ("password=None, token: missing", "password=None, token: missing"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "authorization_done",
+        rf"(?i)(authorization)([\\\"']*\s*[:=]\s*[\\\"']*(?:[a-z-]+\s+)?[{PRIVATE}])",
+        KEEP,
+        ("Authorization: Bearer <secret:authorization>", "Authorization: Bearer <secret:authorization>"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "authorization",
+        r"(?i)((?:proxy-)?authorization[\\\"']*\s*[:=]\s*[\\\"']*(?:(?:bearer|basic|token|digest|api-?key|negotiate)\s+)?)"
+        rf"[^\s\\\"',;<>{PRIVATE}]+",
+        "<secret:authorization>",
+        ("Authorization: Bearer abc.def rejected", "Authorization: Bearer <secret:authorization> rejected"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "bearer",
+        rf"(?i)({B}(?:bearer|basic)\s+)(?:[A-Za-z0-9._~+/-]{{16,}}=*|[A-Za-z._~+/-]*[0-9][A-Za-z0-9._~+/-]{{7,}}=*)",
+        "<secret:authorization>",
+        ("sent bearer a1b2c3d4e5f6 twice", "sent bearer <secret:authorization> twice"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "cookie",
+        rf"(?i)({B}(?:set-)?cookie[\\\"']*\s*[:=]\s*[\\\"']*)[^\s\\\"'{PRIVATE}][^\r\n\\\"']*",
+        "<secret:cookie>",
+        ("Cookie: sid=abc; theme=dark\nGET", "Cookie: <secret:cookie>\nGET"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "command_line",
+        r"(?i)(\s--?(?:password|passwd|pwd|token|secret|api-?key|auth|access-key|client-secret|private-key|passphrase)"
+        rf"[= ]\s*[\"']?)[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
+        "<secret>",
+        ("run --api-key abcdef --retries 3", "run --api-key <secret> --retries 3"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "basic_user",
+        rf"(\s(?:-u|--user)[= ]\s*[\"']?)[^\s:\"'<>{PRIVATE}]+:[^\s\"'<>{PRIVATE}]+",
+        "<credentials>",
+        ("curl -u bob:hunter2 https://x", "curl -u <credentials> https://x"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "sql_password",
+        rf"(?i)((?:identified\s+by|password)\s+['\"])[^'\"{PRIVATE}]+",
+        "<secret>",
+        ("CREATE USER a IDENTIFIED BY 'pw1'", "CREATE USER a IDENTIFIED BY '<secret>'"),
+        frame="${1}{}",
+    ),
+    _quoted('"'),
+    _quoted("'"),
+    Rule(
+        "assigned_secret",
+        rf"(?i)({_NAME}{_CLOSE}[ \t]*(?:=>|:=|=)[ \t]*{_OPEN}){_START}{_REST}*",
+        "<secret>",
+        ("password=apple7! host=db", "password=<secret> host=db"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "told_password",
+        rf"(?i)((?:passw(?:or)?d|passwd|pwd|passphrase){_CLOSE}[ \t]*:[ \t]*{_OPEN}){_START}{_REST}*",
+        "<secret>",
+        ("password: river stays", "password: <secret> stays"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "told_secret",
+        rf"(?i)({_NAME}{_CLOSE}[ \t]*(?::|is set to|set to|is|was|of)[ \t]+{_OPEN}){_LOOKS_RANDOM}",
+        "<secret>",
+        ("API_KEY is set to abc123def and fails", "API_KEY is set to <secret> and fails"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "key",
+        rf"(?i)({B}key{_CLOSE}[ \t]*[=:][ \t]*{_OPEN}){_LOOKS_RANDOM}",
+        "<secret>",
+        ("key=abc123def456 refused", "key=<secret> refused"),
+        frame="${1}{}",
+    ),
+)
+
+_FILE_NAME = rf"[^\\/\s\"'<>:|*?{PRIVATE}]+"
+_PEOPLE = (
+    Rule(
+        "not_an_email",
+        rf"(?i)(@)([0-9.]+x\.[a-z]+|[a-z0-9-]+\.(?:png|jpe?g|svg|gif|py|js|ts|json|ya?ml|md|txt|sh){B})",
+        KEEP,
+        ("icon@2x.png and run@main.py", "icon@2x.png and run@main.py"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "email",
+        r"(?i)[a-z0-9_%+](?:[a-z0-9._%+'-]*[a-z0-9_%+-])?(?:@|%40)(?:[a-z0-9-]+\.)+[a-z]{2,}",
+        "<email>",
+        ("mail to ann.b+x@mail.example.org bounced", "mail to <email> bounced"),
+    ),
+    Rule(
+        "home_posix",
+        rf"((?:^|[^A-Za-z0-9.])/(?:home|Users|export/home|var/home|mnt/[a-z]/Users)/)[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
+        "<user>",
+        ("open /home/annb/src/main.py", "open /home/<user>/src/main.py"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "home_windows_spaced",
+        rf"(?i)([a-z]:[\\/]+(?:users|documents and settings)[\\/]+){_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])",
+        "<user>",
+        (r"C:\Users\Ann B\data.csv", r"C:\Users\<user>\data.csv"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "home_windows",
+        rf"(?i)([a-z]:[\\/]+(?:users|documents and settings)[\\/]+){_FILE_NAME}",
+        "<user>",
+        (r"cd C:\\Users\\annb", r"cd C:\\Users\\<user>"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "home_encoded",
+        rf"(?i)(%2F(?:home|users)%2F)[^%/\s\"'<>&{PRIVATE}]+",
+        "<user>",
+        ("?path=%2Fhome%2Fannb%2Fx", "?path=%2Fhome%2F<user>%2Fx"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "quoted_user",
+        rf"(?i)({B}(?:user(?:[ _-]?name)?|login|account|owner|author|role){_CLOSE}(?:{_EQUALS}|\s+){_OPEN}['\"`])"
+        rf"[^'\"`\\\r\n{PRIVATE}]{{1,80}}",
+        "<user>",
+        ('authentication failed for user "annb"', 'authentication failed for user "<user>"'),
+        frame="${1}{}",
+    ),
+    Rule(
+        "assigned_user",
+        rf"(?i)({B}(?:user[_-]?name|user|login)=){_START}{_REST}*",
+        "<user>",
+        ("login failed: user=annb db=prod", "login failed: user=<user> db=prod"),
+        frame="${1}{}",
+    ),
+)
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+_HEX = r"[0-9a-f]{1,4}"
+_NUMBERS = (
+    Rule(
+        "harmless_ipv4",
+        rf"((?:[A-Za-z_]/|{B}[vV]|[vV]ersion[ =:]*))([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)",
+        KEEP,
+        ("Chrome/126.0.0.0 v1.2.3.4", "Chrome/126.0.0.0 v1.2.3.4"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "decimals",
+        r"([0-9]\.)([0-9]{6,})",
+        KEEP,
+        ("area 86.41111111111111110", "area 86.41111111111111110"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "local_ipv4",
+        rf"({B})(127\.0\.0\.1|0\.0\.0\.0|255\.255\.255\.255){B}",
+        KEEP,
+        ("bind 127.0.0.1:80", "bind 127.0.0.1:80"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "ipv4",
+        rf"(^|[^A-Za-z0-9_.{KEEP}])((?:{_OCTET}\.){{3}}){_OCTET}{B}",
+        "x",
+        ("connect 10.1.2.3:5432 refused", "connect 10.1.2.x:5432 refused"),
+        frame="${1}${2}{}",
+    ),
+    Rule(
+        "mac",
+        rf"(?i){B}(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}{B}",
+        "<mac>",
+        ("eth0 aa:bb:cc:00:11:22 down", "eth0 <mac> down"),
+    ),
+    Rule(
+        "ipv6",
+        rf"(?i){B}({_HEX}:{_HEX}:{_HEX}):(?:{_HEX}:){{4}}{_HEX}{B}",
+        ":",
+        ("from 2001:db8:1:2:3:4:5:6 port", "from 2001:db8:1:: port"),
+        frame="${1}:{}",
+    ),
+    Rule(
+        "ipv6_short",
+        rf"(?i){B}([0-9a-f]{{4}}(?::{_HEX}){{0,2}})(?::{_HEX}){{0,3}}::(?:{_HEX}(?::{_HEX}){{0,5}}{B})?",
+        ":",
+        ("from [fe80::1c2:3]:80", "from [fe80::]:80"),
+        frame="${1}:{}",
+    ),
+    Rule(
+        "iban",
+        rf"{B}[A-Z]{{2}}[0-9]{{2}}(?: ?[A-Z0-9]{{4}}){{2,7}}(?: ?[A-Z0-9]{{1,4}})?{B}",
+        "<iban>",
+        ("to DE89 3704 0044 0532 0130 00 now", "to <iban> now"),
+        is_value=is_iban,
+    ),
+    Rule(
+        "card",
+        rf"(?:^|[^A-Za-z0-9{KEEP}])([2-6](?:[ -]?[0-9]){{12,18}}){B}",
+        "<card>",
+        ("card 4111 1111 1111 1111 declined", "card <card> declined"),
+        is_value=is_card,
+    ),
+    Rule("ssn", rf"{B}[0-8][0-9]{{2}}-[0-9]{{2}}-[0-9]{{4}}{B}", "<ssn>", ("ssn 123-45-6789 bad", "ssn <ssn> bad")),
+    Rule(
+        "phone_international",
+        r"(^|[^0-9A-Za-z.+])\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4}",
+        "<phone>",
+        ("call +49 30 1234 5678 back", "call <phone> back"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "phone_national",
+        rf"(^|[^0-9A-Za-z.+-])(?:1[ .-])?(?:\([2-9][0-9]{{2}}\) ?|[2-9][0-9]{{2}}[.-])[2-9][0-9]{{2}}[.-][0-9]{{4}}{B}",
+        "<phone>",
+        ("call (415) 555-2671 back", "call <phone> back"),
+        frame="${1}{}",
+    ),
+)
+
+_OPAQUE = (
+    Rule(
+        "opaque",
+        rf"{B}[A-Za-z0-9+/_-]{{32,}}={{0,2}}",
+        "<secret:opaque>",
+        ("sent Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE here", "sent <secret:opaque> here"),
+        is_value=is_opaque,
+    ),
+)
+
+STAGES = (
+    Stage("blocks", r"PRIVATE KEY", _BLOCKS),
+    Stage("urls", r"://|[?&;][A-Za-z0-9_.-]+=", _URLS),
+    Stage("vendors", r"[A-Za-z0-9_-]{16}|ey[JK]", _VENDORS),
+    Stage(
+        "keywords",
+        r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie|identified| -u |--user",
+        _KEYWORDS,
+    ),
+    Stage("people", r"(?i)@|%40|home|users|documents and settings|user|login|account|owner|author|role", _PEOPLE),
+    Stage("numbers", r"[0-9][0-9 .:-]*[0-9]|:[0-9A-Fa-f]+:", _NUMBERS),
+    Stage("opaque", r"[A-Za-z0-9+/_-]{32}", _OPAQUE),
+)
+RULES = tuple(rule for stage in STAGES for rule in stage.rules)

@@ -1,0 +1,85 @@
+"""Drafts -> executions that hold nothing personal or secret: pseudonyms, prefixes, sanitized texts, shapes."""
+
+import polars as pl
+
+from pipelines.anonymize.keys import PseudonymKey
+from pipelines.anonymize.network import address_prefix, client_family
+from pipelines.anonymize.payload import describe
+from pipelines.anonymize.pseudonyms import pseudonymize
+from pipelines.anonymize.text import count_by_kind, sanitize
+from pipelines.clean.draft import flag, flags
+from pipelines.execution import COLUMNS, PERSONAL_INPUTS, TEXT
+from pipelines.sources.records import ATTRIBUTE
+
+_IDS = ("execution_id", "trace_id", "parent_id", "operation_id", "project_id")
+_PLAIN_ID = r"^[A-Za-z0-9_.:#|-]{1,128}$"
+_MAX_LENGTH = {"error_message": 8_000, "stack": 32_000}
+_MAX_WORD = 500
+_PLAIN_TOOL = r"^[A-Za-z0-9_.:/-]{1,100}$"
+_WORDS = tuple(
+    column.name for column in COLUMNS if column.dtype == TEXT and not column.derived and column.name not in _IDS
+)
+"""Text columns of a mapping: any of them may hold what it should not."""
+
+
+def anonymize(drafts: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
+    """The drafts with every personal input replaced by what may be kept of it."""
+    drafts = drafts.with_columns(
+        pseudonymize(drafts["user"], "user", key).alias("user_key"),
+        pseudonymize(drafts["session"], "session", key).alias("session_key"),
+        address_prefix(drafts["client_ip"]).alias("client_ip_prefix"),
+        client_family(drafts["user_agent"]).alias("client_family"),
+        *(_plain_ids(drafts[name], key) for name in _IDS),
+    )
+    return (
+        drafts.pipe(flag, "bad_address", pl.col("client_ip").is_not_null() & pl.col("client_ip_prefix").is_null())
+        .pipe(_describe_payload, "input")
+        .pipe(_describe_payload, "output")
+        .drop(column.name for column in PERSONAL_INPUTS)
+        .pipe(_sanitize_texts)
+        .pipe(lambda rows: rows.with_columns(quality_flags=flags(rows)))
+    )
+
+
+def _plain_ids(ids: pl.Series, key: PseudonymKey) -> pl.Series:
+    """Ids as they are; one that is more than a plain token (an address, a path, a name) becomes a pseudonym."""
+    is_odd = ~ids.str.contains(_PLAIN_ID)
+    if not is_odd.any():
+        return ids
+    return pseudonymize(ids, ids.name, key).zip_with(is_odd.fill_null(value=False), ids)
+
+
+def _describe_payload(drafts: pl.DataFrame, side: str) -> pl.DataFrame:
+    """Size, type and shape of one payload; what the source says of size and type comes first."""
+    described = describe(drafts[side])
+    return drafts.with_columns(
+        pl.coalesce(f"{side}_bytes", described["bytes"]).alias(f"{side}_bytes"),
+        pl.coalesce(f"{side}_type", described["type"]).alias(f"{side}_type"),
+        described["shape"].alias(f"{side}_shape"),
+    )
+
+
+def _sanitize_texts(drafts: pl.DataFrame) -> pl.DataFrame:
+    """Sanitize every text, gather the attributes, and count what was removed."""
+    attributes = [name for name in drafts.columns if name.startswith(ATTRIBUTE)]
+    texts, removed = {}, []
+    for name in (*_WORDS, "status_raw", *attributes):
+        sanitized = sanitize(drafts[name])
+        texts[name] = sanitized["text"].str.head(_MAX_LENGTH.get(name, _MAX_WORD))
+        removed.append(sanitized["removed"].alias(name))
+    kinds = count_by_kind(pl.DataFrame(removed).select(pl.concat_str(pl.all(), ignore_nulls=True)).to_series())
+    is_plain = pl.element().str.contains(_PLAIN_TOOL)
+    return drafts.with_columns(
+        **{name: text for name, text in texts.items() if name not in attributes},
+        tool_names=pl.col("tool_names").list.eval(pl.when(is_plain).then(pl.element()).otherwise(pl.lit("<tool>"))),
+        redactions=kinds,
+        attributes=_as_json(pl.DataFrame({name.removeprefix(ATTRIBUTE): texts[name] for name in attributes})),
+    )
+
+
+def _as_json(attributes: pl.DataFrame) -> pl.Series | None:
+    """The attributes that are known, as one JSON object per row; null where none is."""
+    if not attributes.columns:
+        return None
+    is_known = attributes.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+    return attributes.to_struct().struct.json_encode().zip_with(is_known, pl.Series([None], dtype=pl.String))

@@ -1,0 +1,68 @@
+"""What sources get wrong about outcome, time and usage: repaired where the truth is known, flagged, or rejected."""
+
+import polars as pl
+
+from pipelines.clean.draft import flag, reject
+from pipelines.execution import STATUSES
+
+_TOLERANCE_MS = 1_000
+_STATUS_WORDS = {
+    "success": "success succeeded successful ok completed complete passed pass true",
+    "partial": "partial partial_success partially_completed",
+    "failed": "failed fail failure unsuccessful false",
+    "timeout": "timeout timed_out time_out deadline_exceeded",
+    "error": "error errored exception crashed",
+    "cancelled": "cancelled canceled",
+}
+_STATUS = {word: status for status in STATUSES for word in _STATUS_WORDS[status].split()}
+_ERROR_COLUMNS = ("error_type", "error_code", "error_message", "stack")
+
+
+def name_outcome(draft: pl.DataFrame) -> pl.DataFrame:
+    """The canonical status. Common spellings are known; any other must be in the source's value map."""
+    word = pl.col("status").str.to_lowercase().str.replace_all(r"[\s-]+", "_")
+    named = draft.with_columns(status=word.replace_strict(_STATUS, default=None, return_dtype=pl.String))
+    has_error = pl.any_horizontal(pl.col(name).is_not_null() for name in _ERROR_COLUMNS)
+    return (
+        named.pipe(reject, pl.col("status_raw").is_null(), "no_status")
+        .pipe(reject, pl.col("status").is_null(), "unknown_status", pl.col("status_raw"))
+        .pipe(flag, "error_on_success", has_error & (pl.col("status") == "success"))
+        .with_columns(pl.when(pl.col("status") != "success").then(pl.col(_ERROR_COLUMNS)))
+    )
+
+
+def name_agent(draft: pl.DataFrame) -> pl.DataFrame:
+    """The agent's id and name, each in place of the other where only one is known."""
+    return draft.with_columns(
+        agent_id=pl.coalesce("agent_id", "agent_name"), agent_name=pl.coalesce("agent_name", "agent_id")
+    ).pipe(reject, pl.col("agent_id").is_null(), "no_agent")
+
+
+def repair_times(draft: pl.DataFrame, times: pl.DataFrame) -> pl.DataFrame:
+    """Start, end, event time and duration; `times` as `read_times` gives them, row by row."""
+    measured = ((pl.col("completed_at") - pl.col("started_at")).dt.total_microseconds() / 1000).round().cast(pl.Int64)
+    stated = pl.col("duration_ms")
+    is_skewed = pl.col("completed_at") < pl.col("started_at")
+    return (
+        draft.with_columns(times.drop("problem", "is_ambiguous"))
+        .pipe(reject, pl.lit(times["problem"].is_not_null()), pl.lit(times["problem"]))
+        .pipe(flag, "ambiguous_local_time", pl.lit(times["is_ambiguous"]))
+        .pipe(flag, "no_start_time", pl.col("started_at").is_null())
+        .pipe(flag, "clock_skew", is_skewed)
+        .pipe(flag, "duration_mismatch", ~is_skewed & ((stated - measured).abs() > _TOLERANCE_MS))
+        .with_columns(duration_ms=pl.when(~is_skewed.fill_null(value=False)).then(pl.coalesce(stated, measured)))
+    )
+
+
+def repair_usage(draft: pl.DataFrame) -> pl.DataFrame:
+    """Input tokens that include cached ones, and whether the cost is known."""
+    cached = pl.col("cache_read_tokens").fill_null(0) + pl.col("cache_write_tokens").fill_null(0)
+    is_exclusive = (cached > pl.col("input_tokens")).fill_null(value=False)
+    return (
+        draft.pipe(flag, "cache_exclusive", is_exclusive)
+        .pipe(flag, "reasoning_exceeds_output", pl.col("reasoning_tokens") > pl.col("output_tokens"))
+        .with_columns(
+            input_tokens=pl.col("input_tokens") + pl.when(is_exclusive).then(cached).otherwise(0),
+            cost_source=pl.when(pl.col("cost_usd").is_null()).then(pl.lit("unpriced")).otherwise(pl.lit("provided")),
+        )
+    )

@@ -1,0 +1,128 @@
+"""Parquet by dataset and day, on disk or in object storage: parts are written aside and committed by a receipt.
+
+A day of a dataset is what its receipt names, and nothing else. Parts are named by their content, so writing the same
+rows again changes nothing, and a writer killed half-way leaves only parts that no receipt names.
+"""
+
+import hashlib
+import io
+import stat
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import obstore
+import polars as pl
+from obstore.store import ObjectStore, from_url
+from pydantic import BaseModel
+
+_ORPHANS_KEPT = timedelta(days=1)
+"""A reader or a second writer may still hold on to parts that were replaced."""
+
+
+class CorruptPartError(Exception):
+    """A stored part does not hold the bytes its receipt names."""
+
+
+class Part(BaseModel, frozen=True):
+    """One Parquet file of a day."""
+
+    path: str
+    rows: int
+    sha256: str
+
+
+class Receipt(BaseModel):
+    """What makes up one day of a dataset. Each stage adds what it accounts for."""
+
+    parts: list[Part] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def content(self) -> list[str]:
+        """Digests of the parts: two days with the same content are the same."""
+        return [part.sha256 for part in self.parts]
+
+
+ReceiptType = TypeVar("ReceiptType", bound=Receipt)
+
+
+def open_store(url: str, options: Mapping[str, str]) -> ObjectStore:
+    """Open disk or object storage by URL, with the options of its kind (credentials, endpoint, region)."""
+    if url.startswith("file:"):
+        return from_url(url)
+    plain_http: dict[str, Any] | None = {"allow_http": True} if "http://" in options.get("endpoint", "") else None
+    store: ObjectStore = from_url(url, config=dict(options), client_options=plain_http)  # type: ignore[call-overload]
+    return store
+
+
+class Lake:
+    """The zones: `raw/<source>` is restricted, everything else is anonymized."""
+
+    def __init__(self, url: str, options: Mapping[str, str] | None = None) -> None:
+        self.url = url
+        if url.startswith("file:"):
+            restricted = Path(unquote(urlsplit(url).path)) / "raw"
+            restricted.mkdir(parents=True, exist_ok=True)
+            restricted.chmod(stat.S_IRWXU)
+        self._store = open_store(url, options or {})
+
+    def write(self, dataset: str, day: date, rows: pl.DataFrame) -> Part:
+        """Write rows aside. They are not part of the day before a receipt that names them is committed."""
+        buffer = io.BytesIO()
+        rows.write_parquet(buffer, compression="zstd", compression_level=1)
+        content = buffer.getvalue()
+        digest = hashlib.sha256(content).hexdigest()
+        part = Part(path=f"{_folder(dataset, day)}/{digest[:32]}.parquet", rows=rows.height, sha256=digest)
+        obstore.put(self._store, part.path, content)
+        return part
+
+    def commit(self, dataset: str, day: date, receipt: Receipt) -> None:
+        """Make the receipt's parts the day, at once and whole, and remove what no receipt names any more."""
+        self.put_text(_receipt_path(dataset, day), receipt.model_dump_json(indent=1))
+        self._sweep(dataset, day, keep={part.path for part in receipt.parts})
+
+    def receipt(self, dataset: str, day: date, kind: type[ReceiptType]) -> ReceiptType | None:
+        """Return the committed receipt of a day, or None where nothing was ever committed."""
+        stored = self.get_text(_receipt_path(dataset, day))
+        return None if stored is None else kind.model_validate_json(stored)
+
+    def read(self, part: Part) -> pl.DataFrame:
+        """Read a part. Raises CorruptPartError where its bytes changed since it was written."""
+        content = bytes(obstore.get(self._store, part.path).bytes())
+        if hashlib.sha256(content).hexdigest() != part.sha256:
+            raise CorruptPartError(f"{self.url}/{part.path} has changed since it was written; run its day again")
+        return pl.read_parquet(io.BytesIO(content))
+
+    def put_text(self, path: str, text: str) -> None:
+        """Write a small text whole: readers see the old one or the new one."""
+        obstore.put(self._store, path, text.encode())
+
+    def get_text(self, path: str) -> str | None:
+        """Return a text, or None where there is none."""
+        try:
+            return bytes(obstore.get(self._store, path).bytes()).decode()
+        except FileNotFoundError:
+            return None
+
+    def _sweep(self, dataset: str, day: date, keep: set[str]) -> None:
+        old = datetime.now(UTC) - _ORPHANS_KEPT
+        for page in obstore.list(self._store, prefix=_folder(dataset, day) + "/"):
+            for entry in page:
+                is_orphan = entry["path"].endswith(".parquet") and entry["path"] not in keep
+                if is_orphan and entry["last_modified"] < old:
+                    obstore.delete(self._store, entry["path"])
+
+
+def _folder(dataset: str, day: date) -> str:
+    return f"{dataset}/day={day:%Y-%m-%d}"
+
+
+def _receipt_path(dataset: str, day: date) -> str:
+    return f"{_folder(dataset, day)}/receipt.json"

@@ -1,0 +1,94 @@
+"""What every kind of source declares: its mapping to the canonical execution, its time zone and its tolerances."""
+
+import difflib
+import hashlib
+from typing import Annotated, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from pipelines.execution import MAPPABLE, QUARANTINE_REASONS
+from pipelines.sources.mapping import FieldType, MappedField, Path, is_path, path_of
+
+_NEEDED = (
+    ({"status"}, "without an outcome there is no success rate"),
+    ({"agent_id", "agent_name"}, "without an agent nothing can be grouped"),
+    ({"started_at", "completed_at"}, "without a time a record belongs to no day"),
+)
+
+
+def _named_paths(attributes: object) -> object:
+    """`[task_id, info.domain]` is short for `{task_id: task_id, domain: info.domain}`."""
+    if isinstance(attributes, list):
+        return {path_of(str(path))[-1]: str(path) for path in attributes}
+    return attributes
+
+
+def _known_timezone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"`{name}` is not an IANA time zone such as Europe/Berlin")
+    return name
+
+
+def _known_reason(name: str) -> str:
+    if name not in QUARANTINE_REASONS:
+        raise ValueError(f"`{name}` is not a quarantine reason; there are: {', '.join(QUARANTINE_REASONS)}")
+    return name
+
+
+class Source(BaseModel):
+    """One configured source of executions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    mapping: dict[str, MappedField]
+    attributes: Annotated[dict[str, str], BeforeValidator(_named_paths)] = {}
+    types: dict[str, FieldType] = {}
+    timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
+    event_time: Literal["started_at", "completed_at"] = "started_at"
+    max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    tolerate: tuple[Annotated[str, AfterValidator(_known_reason)], ...] = ()
+
+    @model_validator(mode="after")
+    def _maps_what_is_needed(self) -> "Source":
+        for name in self.mapping.keys() - MAPPABLE.keys():
+            near = difflib.get_close_matches(name, MAPPABLE, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            raise ValueError(f"`{name}` is not a column of an execution{hint}")
+        for needed, why in _NEEDED:
+            if not needed & self.mapping.keys():
+                raise ValueError(f"map {' or '.join(f'`{name}`' for name in sorted(needed))}: {why}")
+        for name, path in self.attributes.items():
+            if not is_path(path):
+                raise ValueError(f"attribute `{name}` must be a field's path, not an expression: {path}")
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides which record belongs to which day and what it means."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The plainly mapped columns and where they stand in a record."""
+        return {
+            name: path_of(field.source)
+            for name, field in self.mapping.items()
+            if field.source is not None and not field.is_sql
+        }
+
+    @property
+    def attribute_paths(self) -> dict[str, Path]:
+        """The attributes that are let through and where they stand in a record."""
+        return {name: path_of(path) for name, path in self.attributes.items()}
+
+    @property
+    def expressions(self) -> dict[str, str]:
+        """The computed columns and their SQL expressions."""
+        return {name: field.source for name, field in self.mapping.items() if field.source is not None and field.is_sql}
+
+    @property
+    def time_columns(self) -> tuple[str, str]:
+        """The columns that date an execution: the chosen one, then its fallback."""
+        return ("started_at", "completed_at") if self.event_time == "started_at" else ("completed_at", "started_at")

@@ -1,0 +1,133 @@
+"""How sources write time: ISO 8601, declared formats, epoch numbers, local times -> UTC microseconds."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
+
+import polars as pl
+
+from pipelines.execution import TIMESTAMP
+from pipelines.sources.casting import first_known
+from pipelines.sources.mapping import MappedField, TimeUnit
+from pipelines.sources.source import Source
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""No agent ran before; an older time is a broken clock or an epoch read in the wrong unit."""
+
+FUTURE_TOLERANCE = timedelta(minutes=5)
+"""Clocks differ a little; a time further ahead of the read is wrong."""
+
+Ambiguous = Literal["earliest", "latest"]
+_PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_MICROSECONDS = 10**6
+_FARTHEST_SECOND = 253_402_300_799  # the last second of year 9999
+_OFFSET = "%Y-%m-%dT%H:%M:%S%.f%#z"
+_NAIVE = "%Y-%m-%dT%H:%M:%S%.f"
+_ISO_SPELLINGS = (
+    (r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00"),
+    (r"^(\d{4}-\d\d-\d\d)[ t]+(\d\d:)", "${1}T${2}"),
+    (r"^([^T]*T\d\d:\d\d)([+-]\d\d:?\d\d|Z|z)?$", "${1}:00${2}"),
+    (r"(\d),(\d)", "${1}.${2}"),
+    (r" ?(?:UTC|GMT|Z|z)$", "+00:00"),
+)
+
+
+def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.DataFrame:
+    """started_at, completed_at, event_time (UTC, null where unusable), is_ambiguous and problem, per mapped record.
+
+    The event time is the source's chosen time, else the other. `problem` is a quarantine reason.
+    """
+    times: dict[str, pl.Series] = {}
+    no = pl.Series([False]).new_from_index(0, mapped.height)
+    is_bad, is_outside, is_ambiguous = [no], [no], [no]
+    for name in source.time_columns:
+        if name not in mapped.columns:
+            times[name] = pl.Series([None], dtype=TIMESTAMP).new_from_index(0, mapped.height)
+            continue
+        written, field = mapped[name], source.mapping[name]
+        read = to_utc(written, field, source.timezone)
+        is_bad.append(written.is_not_null() & read.is_null())
+        outside = ~read.is_between(EARLIEST, read_at + FUTURE_TOLERANCE)
+        is_outside.append(outside)
+        times[name] = read.set(outside.fill_null(value=False), None)
+        if source.timezone != "UTC":
+            is_ambiguous.append(_occurs_twice(written, field, source.timezone))
+    problem = (
+        pl.when(pl.any_horizontal(is_bad))
+        .then(pl.lit("bad_timestamp"))
+        .when(pl.any_horizontal(is_outside))
+        .then(pl.lit("timestamp_out_of_range"))
+        .when(pl.all_horizontal(pl.col(source.time_columns).is_null()))
+        .then(pl.lit("no_event_time"))
+    )
+    return pl.DataFrame(times).select(
+        "started_at",
+        "completed_at",
+        event_time=pl.coalesce(source.time_columns),
+        is_ambiguous=pl.any_horizontal(is_ambiguous),
+        problem=problem,
+    )
+
+
+def to_utc(values: pl.Series, field: MappedField, timezone: str, ambiguous: Ambiguous = "earliest") -> pl.Series:
+    """UTC times; null where a value cannot be read. A time without an offset is local to `timezone`.
+
+    A local time that clocks skip is null; one that occurs twice is resolved by `ambiguous`.
+    """
+    if isinstance(values.dtype, pl.Datetime):
+        times = values.cast(pl.Datetime("us", values.dtype.time_zone))
+        is_zoned = values.dtype.time_zone is not None
+        return times.dt.convert_time_zone("UTC") if is_zoned else _localize(times, timezone, ambiguous)
+    if values.dtype == pl.Date:
+        return _localize(values.cast(pl.Datetime("us")), timezone, ambiguous)
+    if field.unit is not None:
+        return _from_epoch(values, field.unit)
+    if field.format is not None:
+        return _parse(values.cast(pl.String), (field.format,), timezone, ambiguous)
+    return _from_iso(values.cast(pl.String), timezone, ambiguous)
+
+
+def _occurs_twice(values: pl.Series, field: MappedField, timezone: str) -> pl.Series:
+    """Which local times occur twice because clocks went back."""
+    earliest, latest = (to_utc(values, field, timezone, ambiguous) for ambiguous in get_args(Ambiguous))
+    return (earliest != latest).fill_null(value=False)
+
+
+def _from_epoch(values: pl.Series, unit: TimeUnit) -> pl.Series:
+    per_second = _PER_SECOND[unit]
+    whole = values.cast(pl.String).cast(pl.Int64, strict=False)
+    real = values.cast(pl.Float64, strict=False)
+    in_range = (real / per_second).abs() <= _FARTHEST_SECOND
+    exact = (
+        whole // (per_second // _MICROSECONDS) if per_second > _MICROSECONDS else whole * (_MICROSECONDS // per_second)
+    )
+    rounded = pl.when(in_range).then((real * (_MICROSECONDS / per_second)).round()).cast(pl.Int64, strict=False)
+    microseconds = pl.when(in_range).then(pl.coalesce(exact, rounded))
+    return pl.select(microseconds.cast(pl.Datetime("us", "UTC"))).to_series()
+
+
+def _from_iso(text: pl.Series, timezone: str, ambiguous: Ambiguous) -> pl.Series:
+    times = _parse(text, (_OFFSET, _NAIVE), timezone, ambiguous)
+    if times.null_count() == text.null_count():
+        return times
+    for pattern, replacement in _ISO_SPELLINGS:
+        text = text.str.replace(pattern, replacement)
+    return first_known(times, _parse(text, (_OFFSET, _NAIVE), timezone, ambiguous))
+
+
+def _parse(text: pl.Series, formats: tuple[str, ...], timezone: str, ambiguous: Ambiguous) -> pl.Series:
+    """The first format that reads a value gives it. Formats are explicit: an inferred one nulls what differs."""
+    times = pl.Series(text.name, [None], pl.Datetime("us", "UTC")).new_from_index(0, len(text))
+    for pattern in formats:
+        if times.null_count() == text.null_count():
+            break
+        if "%z" in pattern or "%#z" in pattern or "%:z" in pattern or pattern == "%+":
+            parsed = text.str.to_datetime(pattern, time_unit="us", time_zone="UTC", strict=False)
+        else:
+            parsed = _localize(text.str.to_datetime(pattern, time_unit="us", strict=False), timezone, ambiguous)
+        times = first_known(times, parsed)
+    return times
+
+
+def _localize(naive: pl.Series, timezone: str, ambiguous: Ambiguous) -> pl.Series:
+    local = naive.dt.replace_time_zone(timezone, ambiguous=ambiguous, non_existent="null")
+    return local.dt.convert_time_zone("UTC")

@@ -1,0 +1,54 @@
+"""Is a clean day fit to be published? Expectations on its rows, conservation of its records, and the verdict.
+
+The verdict is kept beside the day it judges. Publishing asks for it, so a day that failed gets through neither in this
+run nor in a later one.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+
+import polars as pl
+
+from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt
+from pipelines.lake import Lake
+from pipelines.sources.source import Source
+from pipelines.validate.conservation import judge_conservation, judge_inputs, judge_quarantine
+from pipelines.validate.expectations import judge_rows
+from pipelines.validate.verdict import DayVerdict
+
+
+class MissingDayError(Exception):
+    """The day has not been cleaned."""
+
+
+def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
+    """Judge a clean day and keep the verdict beside it. Raises MissingDayError."""
+    receipt = lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
+    if receipt is None:
+        raise MissingDayError(f"{day} has not been cleaned; run clean_executions for it first")
+    rows = pl.concat([lake.read(part) for part in receipt.parts])
+    verdict = DayVerdict(
+        day=day,
+        content=receipt.content,
+        verdicts=[
+            *judge_rows(rows, day, receipt.rows),
+            judge_conservation(receipt, rows),
+            judge_quarantine(receipt, sources),
+            judge_inputs(receipt),
+        ],
+    )
+    lake.put_text(_path(day), verdict.model_dump_json(indent=1))
+    return verdict
+
+
+def read_verdict(day: date, lake: Lake) -> DayVerdict | None:
+    """The verdict on the clean day as it is now; None where it was never judged, or has changed since."""
+    stored, receipt = lake.get_text(_path(day)), lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
+    if stored is None or receipt is None:
+        return None
+    verdict = DayVerdict.model_validate_json(stored)
+    return verdict if verdict.content == receipt.content else None
+
+
+def _path(day: date) -> str:
+    return f"{CLEAN_EXECUTIONS}/day={day}/verdict.json"

@@ -1,0 +1,79 @@
+"""Conservation: every record received is clean, quarantined or a duplicate; and what the quarantine says of the day."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from pipelines.clean import CleanReceipt
+from pipelines.sources.source import Source
+from pipelines.validate.verdict import Finding, Verdict
+
+
+def judge_conservation(receipt: CleanReceipt, rows: pl.DataFrame) -> Verdict:
+    """Records received = clean + quarantined + duplicates, by source; and the clean ones are the rows. there."""
+    present = dict(rows["source"].value_counts().iter_rows())
+    findings = []
+    for count in receipt.sources:
+        unaccounted = count.received - count.clean - sum(count.quarantined.values()) - count.duplicates
+        lost = count.clean - present.get(count.source, 0)
+        if unaccounted:
+            findings.append(Finding(rule=f"{count.source}: records", failed=unaccounted, of=count.received))
+        if lost:
+            findings.append(Finding(rule=f"{count.source}: rows", failed=lost, of=count.clean))
+    figures: dict[str, float | int] = {
+        "received": sum(count.received for count in receipt.sources),
+        "clean": sum(count.clean for count in receipt.sources),
+        "quarantined": sum(sum(count.quarantined.values()) for count in receipt.sources),
+        "duplicates": sum(count.duplicates for count in receipt.sources),
+    }
+    message = "{received} received = {clean} clean + {quarantined} quarantined + {duplicates} duplicates"
+    return Verdict(
+        check="conservation",
+        severity="error",
+        passed=not findings,
+        message=("records are lost or invented: " if findings else "") + message.format(**figures),
+        figures=figures,
+        findings=findings,
+    )
+
+
+def judge_quarantine(receipt: CleanReceipt, sources: Sequence[Source]) -> Verdict:
+    """No source has more than its share of refused records; the reasons it tolerates do not count."""
+    settings = {source.name: source for source in sources}
+    findings, quarantined, worst = [], 0, 0.0
+    for count in receipt.sources:
+        source = settings[count.source]
+        counted = {reason: n for reason, n in count.quarantined.items() if reason not in source.tolerate}
+        share = sum(counted.values()) / count.received if count.received else 0.0
+        quarantined, worst = quarantined + sum(counted.values()), max(worst, share)
+        if share > source.max_quarantine_share:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in counted.items())
+            rule = f"{count.source}: at most {source.max_quarantine_share:.1%} refused ({reasons})"
+            findings.append(Finding(rule=rule, failed=sum(counted.values()), of=count.received))
+    return Verdict(
+        check="quarantine_share",
+        severity="error",
+        passed=not findings,
+        message="; ".join(f"{finding.rule}: {finding.failed} of {finding.of}" for finding in findings)
+        or f"{quarantined} records refused, at most {worst:.2%} of a source",
+        figures={"quarantined": quarantined, "worst_share": round(worst, 6)},
+        findings=findings,
+    )
+
+
+def judge_inputs(receipt: CleanReceipt) -> Verdict:
+    """Every source has input for the day, and none is still being written."""
+    inputs = sum(count.inputs for count in receipt.sources)
+    missing = [count.source for count in receipt.sources if count.inputs == 0]
+    growing = [count.source for count in receipt.sources if count.growing]
+    message = "; ".join(
+        [f"no input holds a record of the day: {', '.join(missing)}"] * bool(missing)
+        + [f"inputs still being written were left out: {', '.join(growing)}"] * bool(growing)
+    )
+    return Verdict(
+        check="inputs",
+        severity="warning",
+        passed=not missing and not growing,
+        message=message or f"{inputs} inputs read",
+        figures={"inputs": inputs, "missing": len(missing), "growing": len(growing)},
+    )

@@ -1,0 +1,195 @@
+"""What holds for the rows of a clean day: rules of ours and column expectations, run by Great Expectations.
+
+Great Expectations takes seconds to import and needs pandas, so both are imported only where a day is judged.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipelines.execution import FAILURES, STATUSES
+from pipelines.validate.verdict import Finding, Severity, Verdict
+
+if TYPE_CHECKING:
+    import great_expectations as gx
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a good row satisfies, as a name, a sentence and an expression; `applies` limits it to some rows.
+
+    A null verdict is a broken rule, so nullable columns say what null means.
+    """
+
+    name: str
+    sentence: str
+    holds: pl.Expr
+    severity: Severity = "error"
+    mostly: float = 1.0
+    applies: pl.Expr | None = None
+
+
+_CACHED = pl.col("cache_read_tokens").fill_null(0) + pl.col("cache_write_tokens").fill_null(0)
+
+RULES = (
+    Rule(
+        "ends_after_start",
+        "An execution with a duration does not end before it starts.",
+        (pl.col("completed_at") >= pl.col("started_at")).fill_null(value=True) | pl.col("duration_ms").is_null(),
+    ),
+    Rule(
+        "unpriced_without_cost",
+        "The cost is null exactly where it is unpriced.",
+        pl.col("cost_usd").is_null() == (pl.col("cost_source") == "unpriced"),
+    ),
+    Rule(
+        "success_without_error",
+        "A success carries no error.",
+        pl.all_horizontal(pl.col("error_type", "error_message").is_null()),
+        applies=pl.col("status") == "success",
+    ),
+    Rule(
+        "cached_within_input",
+        "Cached tokens are part of the input tokens.",
+        (pl.col("input_tokens") >= _CACHED).fill_null(value=True),
+    ),
+    Rule(
+        "failure_says_why",
+        "At least half of the failures carry an error type or message.",
+        pl.any_horizontal(pl.col("error_type", "error_message").is_not_null()),
+        severity="warning",
+        mostly=0.5,
+        applies=pl.col("status").is_in(FAILURES),
+    ),
+    Rule(
+        "clock_is_sound",
+        "At least 95 % of the executions do not end before they start.",
+        ~pl.col("quality_flags").list.contains("clock_skew"),
+        severity="warning",
+        mostly=0.95,
+    ),
+)
+
+_NEVER_NULL = ("source", "execution_id", "row_hash", "agent_id", "agent_name", "status", "event_time", "cost_source")
+_NOT_NEGATIVE = ("duration_ms", "input_tokens", "output_tokens", "cost_usd", "input_bytes", "output_bytes")
+_FORMS = {
+    "user_key": r"^[a-z0-9]+_[0-9a-f]{32}$",
+    "session_key": r"^[a-z0-9]+_[0-9a-f]{32}$",
+    "client_ip_prefix": r"^[0-9a-f.:]+/(?:24|48)$",
+}
+_CHECKS: dict[Severity, str] = {"error": "expectations", "warning": "expectations_to_watch"}
+_MOST_EXAMPLES = 5
+
+
+def judge_rows(rows: pl.DataFrame, day: date, expected_rows: int) -> list[Verdict]:
+    """One verdict per severity over all expectations on the rows of a day."""
+    ids = rows["execution_id"]
+    results = _run(_as_pandas(rows), expectations(day, expected_rows))
+    verdicts = []
+    for severity, check in _CHECKS.items():
+        level = "critical" if severity == "error" else "warning"
+        ours = [result for result in results if result.expectation_config.severity == level]
+        findings = [_finding(result, ids) for result in ours if not bool(result.success)]
+        verdicts.append(
+            Verdict(
+                check=check,
+                severity=severity,
+                passed=not findings,
+                message="; ".join(f"{finding.rule} {finding.failed} of {finding.of} fail" for finding in findings)
+                or f"all {len(ours)} expectations hold on {rows.height} executions",
+                figures={"executions": rows.height, "expectations": len(ours), "failed": len(findings)},
+                findings=findings,
+            )
+        )
+    return verdicts
+
+
+def expectations(day: date, rows: int) -> "list[gx.expectations.Expectation]":
+    """Everything expected of a clean day that should have so many rows."""
+    from great_expectations import expectations as gxe  # noqa: PLC0415 - slow to import
+
+    return [
+        gxe.ExpectTableRowCountToEqual(value=rows, notes=f"The day has {rows} executions."),
+        gxe.ExpectCompoundColumnsToBeUnique(
+            column_list=["source", "execution_id"], notes="An execution occurs once per source and day."
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="status", value_set=list(STATUSES), notes="The status is canonical."),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="event_day", value_set=[str(day)], notes=f"The event time lies on {day}."
+        ),
+        *[gxe.ExpectColumnValuesToNotBeNull(column=name, notes=f"`{name}` is known.") for name in _NEVER_NULL],
+        *[
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, notes=f"`{name}` is not negative.")
+            for name in _NOT_NEGATIVE
+        ],
+        *[
+            gxe.ExpectColumnValuesToMatchRegex(column=name, regex=form, notes=f"`{name}` is anonymized.")
+            for name, form in _FORMS.items()
+        ],
+        *[
+            gxe.ExpectColumnValuesToBeInSet(
+                column=rule.name,
+                value_set=[True],
+                mostly=rule.mostly,
+                severity="critical" if rule.severity == "error" else "warning",
+                notes=rule.sentence,
+            )
+            for rule in RULES
+        ],
+    ]
+
+
+def _as_pandas(rows: pl.DataFrame) -> "pd.DataFrame":
+    """The columns that expectations look at, and one verdict column per rule."""
+    return rows.select(
+        *_NEVER_NULL,
+        *_FORMS,
+        pl.col("event_time").dt.strftime("%Y-%m-%d").alias("event_day"),
+        *[pl.col(name).cast(pl.Float64) for name in _NOT_NEGATIVE],
+        *[_verdict(rule) for rule in RULES],
+    ).to_pandas()
+
+
+def _verdict(rule: Rule) -> pl.Expr:
+    """Whether each row keeps the rule; null where it does not apply."""
+    holds = rule.holds.fill_null(value=False)
+    return (holds if rule.applies is None else pl.when(rule.applies).then(holds)).alias(rule.name)
+
+
+def _run(frame: "pd.DataFrame", expected: "list[gx.expectations.Expectation]") -> list[Any]:
+    """The result of every expectation. Raises RuntimeError where one cannot be evaluated at all."""
+    import great_expectations as gx  # noqa: PLC0415 - slow to import
+
+    batch = _batch_definition().get_batch(batch_parameters={"dataframe": frame})
+    outcome = batch.validate(
+        gx.ExpectationSuite(name="clean_executions", expectations=expected), result_format="SUMMARY"
+    )
+    for result in outcome.results:
+        if result.exception_info and result.exception_info.get("raised_exception"):
+            raise RuntimeError(f"the expectation on {result.expectation_config.kwargs} could not be evaluated")
+    return list(outcome.results)
+
+
+@cache
+def _batch_definition() -> Any:  # noqa: ANN401 - the library gives it no public type
+    import great_expectations as gx  # noqa: PLC0415 - slow to import
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    asset = context.data_sources.add_pandas("clean").add_dataframe_asset("executions")
+    return asset.add_batch_definition_whole_dataframe("day")
+
+
+def _finding(result: Any, ids: pl.Series) -> Finding:  # noqa: ANN401 - the library's own result
+    details = result.result
+    rows = details.get("partial_unexpected_index_list") or []
+    return Finding(
+        rule=result.expectation_config.notes or result.expectation_config.type,
+        failed=int(details.get("unexpected_count", abs(details.get("observed_value", 0)))),
+        of=int(details.get("element_count", len(ids))),
+        examples=[ids[row] for row in rows[:_MOST_EXAMPLES]],
+    )
