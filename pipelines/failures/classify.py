@@ -1,0 +1,104 @@
+"""What kind of failure a text tells of: category, severity and fault domain, by ordered rules; the first fit wins."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+Severity = Literal["high", "medium", "low"]
+FaultDomain = Literal["provider", "agent", "tool", "user_input", "platform", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A kind of failure, and the texts that tell of it."""
+
+    name: str
+    severity: Severity
+    fault_domain: FaultDomain
+    pattern: str
+
+
+CATEGORIES = (
+    Category(
+        "rate_limit",
+        "medium",
+        "provider",
+        r"rate.?limit|\b429\b|too many requests|quota (?:was )?exceeded|exceeded your current quota|throttl"
+        r"|resource.?exhausted",
+    ),
+    Category(
+        "context_length",
+        "medium",
+        "agent",
+        r"context.?(?:length|window)|maximum context|prompt is too long|too many tokens|token limit",
+    ),
+    Category(
+        "content_policy", "low", "user_input", r"content.?(?:policy|filter)|safety (?:system|filter)|refused to answer"
+    ),
+    Category(
+        "step_limit",
+        "medium",
+        "agent",
+        r"(?:step|turn|iteration|recursion).?limit|max(?:imum)?[_ ](?:steps|turns|iterations)|(?:agent|test).?timeout",
+    ),
+    Category("ai_timeout", "high", "provider", r"time[sd]?[ -_]?out|deadline exceeded|took too long"),
+    Category(
+        "auth",
+        "high",
+        "platform",
+        r"\b40[13]\b|unauthori[sz]ed|forbidden|authentication|invalid (?:api )?key|permission.?denied|access.?denied",
+    ),
+    Category(
+        "out_of_memory", "high", "platform", r"out.?of.?memory|oom.?kill|memoryerror|cannot allocate memory|enospc"
+    ),
+    Category(
+        "provider_error",
+        "high",
+        "provider",
+        r"\b5(?:00|02|03|04|29)\b|internal server error|bad gateway|service unavailable|overloaded|upstream",
+    ),
+    Category(
+        "network",
+        "medium",
+        "platform",
+        r"connection.?(?:refused|reset|aborted|closed|error)|econn|enotfound|getaddrinfo|name resolution|unreachable"
+        r"|broken pipe|\bssl\b|\btls\b",
+    ),
+    Category(
+        "dependency_error",
+        "high",
+        "platform",
+        r"modulenotfound|importerror|cannot find module|no module named|unmet dependency|npm err|installation.?failed",
+    ),
+    Category(
+        "syntax_error",
+        "medium",
+        "agent",
+        r"syntaxerror|indentationerror|unexpected token|jsondecode|invalid json|pars(?:e|ing).?(?:error|failed)"
+        r"|outputparser|unterminated",
+    ),
+    Category(
+        "tool_error", "medium", "tool", r"\btool\b.{0,60}(?:failed|error|not found|raised)|toolexecution|tool_error"
+    ),
+    Category(
+        "validation_error",
+        "high",
+        "agent",
+        r"validation|schema|(?:type|value|key|attribute)error|missing required|invalid (?:argument|value|type)"
+        r"|must be (?:a|an|of)\b",
+    ),
+    Category("assertion", "medium", "agent", r"assert"),
+)
+UNKNOWN = Category("unknown", "medium", "unknown", "")
+
+
+def categorize(texts: pl.Series) -> pl.Series:
+    """The category of each failure text; null stays null. A pure function of the text."""
+    unique = texts.unique().drop_nulls()
+    fits = [
+        pl.when(pl.col("text").str.contains(f"(?i){category.pattern}")).then(pl.lit(category.name))
+        for category in CATEGORIES
+    ]
+    named = unique.to_frame("text").with_columns(pl.coalesce(*fits, pl.lit(UNKNOWN.name)).alias("category"))
+    return texts.to_frame("text").join(named, on="text", how="left", maintain_order="left")["category"]

@@ -1,0 +1,83 @@
+"""The metrics, defined once: what is counted, summed and ranked, each beside the number of rows it rests on.
+
+Sums are integers or decimals, so the order of rows cannot change them. Percentiles are exact, interpolated as SQL's
+`percentile_cont` does, and null below the sample they need. Unknown is null, never 0.
+"""
+
+import polars as pl
+
+from pipelines.execution import FAILURES, STATUSES
+
+MIN_SAMPLE = {50: 1, 95: 20, 99: 100}
+"""Fewest durations from which a percentile is told."""
+
+
+def count_where(condition: pl.Expr) -> pl.Expr:
+    """How many rows satisfy the condition; null counts as no."""
+    return condition.fill_null(value=False).sum().cast(pl.Int64)
+
+
+def sum_known(column: str) -> pl.Expr:
+    """The sum of the known values; null where none is known."""
+    return pl.when(pl.col(column).count() > 0).then(pl.col(column).sum())
+
+
+def additive_metrics() -> list[pl.Expr]:
+    """Counts and sums that add up over any rows: the measures of the cube."""
+    return [
+        pl.len().cast(pl.Int64).alias("execution_count"),
+        pl.col("duration_ms").count().cast(pl.Int64).alias("duration_count"),
+        sum_known("duration_ms").alias("duration_sum_ms"),
+        *_usage(),
+        sum_known("cache_write_tokens").alias("cache_write_tokens"),
+        sum_known("reasoning_tokens").alias("reasoning_tokens"),
+        sum_known("llm_calls").alias("llm_calls"),
+        sum_known("tool_calls").alias("tool_calls"),
+        sum_known("files_modified").alias("files_modified"),
+    ]
+
+
+def metrics() -> list[pl.Expr]:
+    """All metrics of a group of executions, exact at the group's own grain."""
+    succeeded, partly = count_where(pl.col("status") == "success"), count_where(pl.col("status") == "partial")
+    duration = pl.col("duration_ms")
+    return [
+        pl.len().cast(pl.Int64).alias("execution_count"),
+        *[count_where(pl.col("status") == status).alias(f"{status}_count") for status in STATUSES],
+        count_where(pl.col("status").is_in(FAILURES)).alias("failure_count"),
+        (succeeded / pl.len()).alias("success_rate"),
+        ((succeeded + partly) / pl.len()).alias("success_rate_with_partial"),
+        pl.col("user_key").drop_nulls().n_unique().cast(pl.Int64).alias("user_count"),
+        pl.col("user_key").count().cast(pl.Int64).alias("identified_count"),
+        duration.count().cast(pl.Int64).alias("duration_count"),
+        (duration.sum() / _at_least_one(duration)).alias("duration_avg_ms"),
+        duration.min().alias("duration_min_ms"),
+        duration.max().alias("duration_max_ms"),
+        *[_percentile(duration, percent).alias(f"duration_p{percent}_ms") for percent in MIN_SAMPLE],
+        count_where(pl.col("cost_usd").is_null()).alias("unpriced_count"),
+        *_usage(),
+    ]
+
+
+def _usage() -> list[pl.Expr]:
+    return [
+        pl.col("cost_usd").count().cast(pl.Int64).alias("priced_count"),
+        sum_known("cost_usd").alias("cost_usd"),
+        count_where(pl.col("input_tokens").is_not_null()).alias("metered_count"),
+        sum_known("input_tokens").alias("input_tokens"),
+        sum_known("cache_read_tokens").alias("cache_read_tokens"),
+        sum_known("output_tokens").alias("output_tokens"),
+        count_where(pl.col("cache_read_tokens") > 0).alias("cache_read_count"),
+        pl.col("credits").count().cast(pl.Int64).alias("credited_count"),
+        sum_known("credits").alias("credits"),
+    ]
+
+
+def _at_least_one(values: pl.Expr) -> pl.Expr:
+    """The number of known values; null for none, so that nothing is divided by it."""
+    return pl.when(values.count() > 0).then(values.count())
+
+
+def _percentile(values: pl.Expr, percent: int) -> pl.Expr:
+    exact = values.quantile(percent / 100, interpolation="linear")
+    return pl.when(values.count() >= MIN_SAMPLE[percent]).then(exact)

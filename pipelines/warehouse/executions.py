@@ -1,0 +1,92 @@
+"""A clean day into the table of executions, with the receipts that account for it: only if its verdict allows it."""
+
+from datetime import date
+from typing import Literal
+
+import polars as pl
+import psycopg
+from psycopg.types.json import Jsonb
+from pydantic import BaseModel
+
+from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt
+from pipelines.lake import Lake
+from pipelines.validate import read_verdict
+from pipelines.warehouse.connection import Warehouse
+from pipelines.warehouse.ledger import Load, content_digest, loaded_content
+from pipelines.warehouse.publish import publish_partition
+
+EXECUTIONS = "executions"
+
+
+class Publication(BaseModel, frozen=True):
+    """What became of a day: published, unchanged (it was there already), or blocked, with the reasons."""
+
+    day: date
+    outcome: Literal["published", "unchanged", "blocked"]
+    rows: int
+    reasons: list[str] = []
+
+
+class PublishedDay(BaseModel, frozen=True, arbitrary_types_allowed=True):
+    """A day as readers see it: its rows, and the content that everything derived from them depends on."""
+
+    day: date
+    content: str
+    rows: pl.DataFrame
+
+
+def publish_executions(day: date, lake: Lake, warehouse: Warehouse) -> Publication:
+    """Publish a clean day, unless a check blocks it or nobody judged it: then the old day stays in place."""
+    verdict, receipt = read_verdict(day, lake), lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
+    if receipt is None or verdict is None:
+        reason = "the day was not validated as it is now; run clean_executions for it again"
+        return Publication(day=day, outcome="blocked", rows=0, reasons=[reason])
+    if not verdict.is_publishable:
+        return Publication(day=day, outcome="blocked", rows=receipt.rows, reasons=verdict.reasons)
+    load = Load(table=EXECUTIONS, day=day, content=_content(receipt), rows=receipt.rows, key_id=receipt.key_id)
+    rows = pl.concat([lake.read(part) for part in receipt.parts])
+    changed = publish_partition(warehouse, load, rows, also=lambda connection: _replace_receipts(connection, receipt))
+    return Publication(day=day, outcome="published" if changed else "unchanged", rows=receipt.rows)
+
+
+def published_day(day: date, lake: Lake, warehouse: Warehouse) -> PublishedDay | None:
+    """The rows of a day as published, from the lake; None where another clean day, or none, is published.
+
+    A blocked day keeps its old rows in the warehouse, and so must keep everything that was derived from them.
+    """
+    receipt = lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
+    if receipt is None:
+        return None
+    with warehouse.connect() as connection:
+        published = loaded_content(connection, EXECUTIONS, day)
+    if published != _content(receipt):
+        return None
+    return PublishedDay(day=day, content=published, rows=pl.concat([lake.read(part) for part in receipt.parts]))
+
+
+def _content(receipt: CleanReceipt) -> str:
+    """The rows and what accounts for them: a change in either is a new day."""
+    return content_digest(EXECUTIONS, receipt.content, [count.model_dump_json() for count in receipt.sources])
+
+
+def _replace_receipts(connection: psycopg.Connection, receipt: CleanReceipt) -> None:
+    connection.execute("delete from agentmill.receipts_daily where day = %s", [receipt.day])
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into agentmill.receipts_daily values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                (
+                    receipt.day,
+                    count.source,
+                    count.received,
+                    count.clean,
+                    sum(count.quarantined.values()),
+                    count.duplicates,
+                    count.conflicts,
+                    Jsonb(count.quarantined),
+                    count.inputs,
+                    count.growing,
+                )
+                for count in receipt.sources
+            ],
+        )

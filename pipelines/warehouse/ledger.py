@@ -1,0 +1,104 @@
+"""The ledger: what each day of each table was loaded from. It decides what holds, whatever a client believed."""
+
+import contextlib
+import hashlib
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from importlib.metadata import version
+
+import psycopg
+from pydantic import BaseModel
+
+from pipelines.warehouse.connection import Warehouse
+
+ALL_DAYS = date(1, 1, 1)
+"""The ledger's day of a table that is derived from all days and replaced whole."""
+
+
+class BusyError(Exception):
+    """Another process is loading the same day of the same table."""
+
+
+class Load(BaseModel, frozen=True):
+    """One day of one table and the content it is made of. The same content is the same table."""
+
+    table: str
+    day: date
+    content: str
+    rows: int
+    key_id: str | None = None
+
+
+def content_digest(*parts: str | Sequence[str]) -> str:
+    """Digest of everything a table's rows depend on, the code that makes them included."""
+    return hashlib.sha256(repr((code_version(), parts)).encode()).hexdigest()
+
+
+def code_version() -> str:
+    """The installed release of Agentmill."""
+    return version("agentmill")
+
+
+def is_loaded(connection: psycopg.Connection, load: Load) -> bool:
+    """Whether the ledger says that the table holds exactly this load."""
+    return loaded_content(connection, load.table, load.day) == load.content
+
+
+def loaded_content(connection: psycopg.Connection, table: str, day: date) -> str | None:
+    """The content of a table's day as the ledger has it; None where it was never loaded."""
+    row = connection.execute(
+        "select content_sha256 from agentmill.load_ledger where table_name = %s and day = %s", [table, day]
+    ).fetchone()
+    return row[0] if row else None
+
+
+def table_contents(warehouse: Warehouse, table: str) -> list[str]:
+    """What all days of a table were made of: the content of anything derived from the whole table."""
+    with warehouse.connect() as connection:
+        rows = connection.execute(
+            "select day::text || ' ' || content_sha256 from agentmill.load_ledger where table_name = %s order by day",
+            [table],
+        )
+        return [content for (content,) in rows]
+
+
+def record(connection: psycopg.Connection, load: Load) -> None:
+    """Enter a load, in the transaction that makes it true."""
+    connection.execute(
+        """
+        insert into agentmill.load_ledger (table_name, day, load_id, content_sha256, row_count, code_version, key_id)
+        values (%s, %s, %s, %s, %s, %s, %s)
+        on conflict (table_name, day) do update set
+            load_id = excluded.load_id, content_sha256 = excluded.content_sha256, row_count = excluded.row_count,
+            code_version = excluded.code_version, key_id = excluded.key_id, published_at = clock_timestamp()
+        """,
+        [load.table, load.day, uuid.uuid4(), load.content, load.rows, code_version(), load.key_id],
+    )
+
+
+@contextmanager
+def loading(connection: psycopg.Connection, table: str, day: date) -> Iterator[None]:
+    """Hold the lock on one day of one table. Raises BusyError, naming the holder, where another process has it."""
+    name = f"agentmill load {table} {day}"
+    if connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", [name]).fetchone() != (True,):
+        raise BusyError(f"{table} of {day} is being loaded by {_holder(connection, name)}; try again when it is done")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg.OperationalError):  # a lost connection has lost its lock too
+            connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+
+
+def _holder(connection: psycopg.Connection, name: str) -> str:
+    row = connection.execute(
+        """
+        select format('%s (pid %s, since %s)', application_name, pid, to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS'))
+        from pg_locks join pg_stat_activity using (pid), hashtextextended(%s, 0) as key
+        where locktype = 'advisory' and granted
+            and classid::bigint = (key >> 32) & 4294967295 and objid::bigint = key & 4294967295
+        """,
+        [name],
+    ).fetchone()
+    return row[0] if row else "a process that has just ended"

@@ -1,0 +1,119 @@
+"""The schema, forwards and back: Alembic for tables; views and roles as SQL files, applied anew when they change."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import alembic.command
+import alembic.config
+import psycopg
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import sql
+
+from pipelines.warehouse.connection import SCHEMA, Warehouse
+
+SQL_FOLDER = Path(__file__).parents[2] / "sql"
+_LOCK = "agentmill schema"
+
+log = logging.getLogger(__name__)
+
+
+def upgrade(warehouse: Warehouse) -> None:
+    """Bring tables, views and roles to the newest state; does nothing where they are there already."""
+    with _schema_lock(warehouse) as connection:
+        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
+        if current_revision(warehouse) != _scripts().get_current_head():
+            _drop_views(connection)
+            _run_alembic(warehouse, alembic.command.upgrade, "head")
+        _apply_files(connection)
+
+
+def downgrade(warehouse: Warehouse, revision: str) -> None:
+    """Go back to an earlier revision (`base` is before the first). What later ones added is dropped with its data."""
+    with _schema_lock(warehouse) as connection:
+        _drop_views(connection)
+        _run_alembic(warehouse, alembic.command.downgrade, revision)
+
+
+def current_revision(warehouse: Warehouse) -> str | None:
+    """The revision the database is at; None before the first."""
+    with warehouse.engine().connect() as connection:
+        return MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA}).get_current_revision()
+
+
+@contextmanager
+def _schema_lock(warehouse: Warehouse) -> Iterator[psycopg.Connection]:
+    """One process changes the schema at a time; the others wait, then find it done."""
+    with warehouse.connect() as connection:
+        connection.execute("set lock_timeout = 0")
+        connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [_LOCK])
+        yield connection
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(SQL_FOLDER / "migrations"))
+
+
+def _run_alembic(warehouse: Warehouse, command: object, revision: str) -> None:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(SQL_FOLDER / "migrations"))
+    with warehouse.engine().begin() as connection:
+        config.attributes["connection"] = connection
+        command(config, revision)  # type: ignore[operator]
+
+
+def _apply_files(connection: psycopg.Connection) -> None:
+    """Create the views in the order they build on each other, then the roles. Skipped where nothing changed."""
+    views = {path.stem: path.read_text() for path in sorted((SQL_FOLDER / "views").glob("*.sql"))}
+    roles = (SQL_FOLDER / "roles.sql").read_text()
+    digest = hashlib.sha256(repr((_scripts().get_current_head(), views, roles)).encode()).hexdigest()
+    applied = connection.execute("select obj_description(%s::regnamespace)", [SCHEMA]).fetchone()
+    if applied == (digest,):
+        return
+    with connection.transaction():
+        _drop_views(connection)
+        for name in _by_dependency(views):
+            statement = sql.SQL("create view {} as {}").format(sql.Identifier(SCHEMA, name), sql.SQL(views[name]))
+            connection.execute(statement)
+            grain = views[name].splitlines()[0].removeprefix("-- ")
+            connection.execute(
+                sql.SQL("comment on view {} is {}").format(sql.Identifier(SCHEMA, name), sql.Literal(grain))
+            )
+        _apply_roles(connection, roles)
+        connection.execute(sql.SQL("comment on schema {} is {}").format(sql.Identifier(SCHEMA), sql.Literal(digest)))
+
+
+def _drop_views(connection: psycopg.Connection) -> None:
+    connection.execute(sql.SQL("comment on schema {} is null").format(sql.Identifier(SCHEMA)))
+    names = connection.execute("select viewname from pg_views where schemaname = %s", [SCHEMA]).fetchall()
+    for (name,) in names:
+        connection.execute(sql.SQL("drop view if exists {} cascade").format(sql.Identifier(SCHEMA, name)))
+
+
+def _by_dependency(views: dict[str, str]) -> list[str]:
+    """Names of the views, each after those its text mentions."""
+    ordered: list[str] = []
+
+    def _place(name: str) -> None:
+        if name in ordered:
+            return
+        for other in views:
+            if other != name and re.search(rf"\b{other}\b", views[name]):
+                _place(other)
+        ordered.append(name)
+
+    for name in views:
+        _place(name)
+    return ordered
+
+
+def _apply_roles(connection: psycopg.Connection, roles: str) -> None:
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL(roles))
+    except psycopg.errors.InsufficientPrivilege:
+        log.warning("the database user may not create roles, so analysts have no role of their own here")

@@ -1,0 +1,212 @@
+"""Atomic publishing: a day's rows are built aside, checked, then swapped in. Readers see the old day or the new one.
+
+Staging is created and committed before it is filled (a crash between the two would leak its file), the swap waits for
+no reader longer than a moment, and the ledger is written in the transaction that makes it true.
+"""
+
+import contextlib
+import logging
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from pipelines.warehouse.connection import PARTITIONS, SCHEMA, STAGING, Warehouse
+from pipelines.warehouse.copying import copy_frame
+from pipelines.warehouse.ledger import ALL_DAYS, BusyError, Load, is_loaded, loading, record
+
+_SWAP_ATTEMPTS = 20
+_SWAP_LOCK_MS = 50
+_LONGEST_PAUSE_SECONDS = 0.5
+_REPLACED = "_replaced"
+_STAGED_NAME = re.compile(rf"(?P<table>[a-z_]+)_(?P<day>\d{{4}}_\d\d_\d\d)(?:{_REPLACED})?")
+
+log = logging.getLogger(__name__)
+
+Also = Callable[[psycopg.Connection], None]
+"""Writes that belong to the same moment as a swap."""
+
+
+class IncompleteLoadError(Exception):
+    """Fewer or other rows arrived in the database than were sent; the old day is untouched."""
+
+
+def publish_partition(warehouse: Warehouse, load: Load, rows: pl.DataFrame, also: Also) -> bool:
+    """Make the rows the day's partition, and report whether anything changed. Raises BusyError, IncompleteLoadError.
+
+    `also` writes what must appear in the same moment. Rows lie in [day, day + 1) by `event_time`, UTC.
+    """
+    with warehouse.connect() as connection, loading(connection, load.table, load.day):
+        if is_loaded(connection, load) and _exists(connection, PARTITIONS, _day_name(load)):
+            return False
+        _stage(connection, load, rows)
+        _attach_month(connection, load)
+        _swap(connection, load, also)
+        _drop_staged(connection, load)
+    return True
+
+
+def replace_rows(warehouse: Warehouse, tables: Sequence[tuple[Load, pl.DataFrame]]) -> bool:
+    """Make the rows each table's day (the whole table, for ALL_DAYS), and report whether anything changed.
+
+    For small tables: one transaction deletes and inserts, so readers see all the old rows or all the new ones.
+    Raises BusyError, IncompleteLoadError.
+    """
+    with warehouse.connect() as connection, contextlib.ExitStack() as locks:
+        for load, _ in sorted(tables, key=lambda pair: pair[0].table):
+            locks.enter_context(loading(connection, load.table, load.day))
+        if all(is_loaded(connection, load) for load, _ in tables):
+            return False
+        with connection.transaction():
+            for load, rows in tables:
+                everything = sql.SQL("delete from {}").format(sql.Identifier(SCHEMA, load.table))
+                of_day = sql.SQL(" where day = {}").format(sql.Literal(load.day))
+                connection.execute(everything if load.day == ALL_DAYS else everything + of_day)
+                _check_arrival(load, copy_frame(connection, rows, SCHEMA, load.table))
+                record(connection, load)
+    return True
+
+
+def sweep_staging(warehouse: Warehouse) -> list[str]:
+    """Drop what killed loads left in staging, and return the names. A load that is going on is left alone."""
+    with warehouse.connect() as connection:
+        names = connection.execute("select tablename from pg_tables where schemaname = %s", [STAGING]).fetchall()
+        dropped = []
+        for (name,) in names:
+            staged = _STAGED_NAME.fullmatch(name)
+            if staged is None:
+                continue
+            load = Load(
+                table=staged["table"], day=date.fromisoformat(staged["day"].replace("_", "-")), content="", rows=0
+            )
+            with contextlib.suppress(BusyError), loading(connection, load.table, load.day):
+                _drop_staged(connection, load)
+                dropped.append(name)
+    return dropped
+
+
+def _stage(connection: psycopg.Connection, load: Load, rows: pl.DataFrame) -> None:
+    """Build the day aside. Created and committed first: a server crash inside one transaction would leak its file."""
+    staged = sql.Identifier(STAGING, _day_name(load))
+    index = sql.Identifier(f"{_day_name(load)}_{uuid.uuid4().hex[:8]}")  # old and new meet in one schema at the swap
+    _drop_staged(connection, load)
+    connection.execute(
+        sql.SQL("create table {} (like {} including defaults including constraints)").format(
+            staged, sql.Identifier(SCHEMA, load.table)
+        )
+    )
+    with connection.transaction():
+        _check_arrival(load, copy_frame(connection, rows, STAGING, _day_name(load)))
+        connection.execute(
+            sql.SQL("alter table {} add constraint in_its_day check (event_time >= {} and event_time < {})").format(
+                staged, *map(sql.Literal, _bounds(load))
+            )
+        )
+        connection.execute(
+            sql.SQL('create unique index {} on {} (source collate "C", execution_id collate "C")').format(index, staged)
+        )
+        connection.execute(sql.SQL("analyze {}").format(staged))
+
+
+def _attach_month(connection: psycopg.Connection, load: Load) -> None:
+    """Give the table its partition for the month, if it has none yet."""
+    name, first = _month_name(load), load.day.replace(day=1)
+    if _exists(connection, PARTITIONS, name):
+        return
+    table, month = sql.Identifier(SCHEMA, load.table), sql.Identifier(PARTITIONS, name)
+    bounds = map(sql.Literal, (_midnight(first), _midnight((first + timedelta(days=32)).replace(day=1))))
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"agentmill month {name}"])
+        if _exists(connection, PARTITIONS, name):
+            return
+        connection.execute(
+            sql.SQL(
+                "create table {} (like {} including defaults including constraints) partition by range (event_time)"
+            ).format(month, table)
+        )
+        connection.execute(
+            sql.SQL("alter table {} attach partition {} for values from ({}) to ({})").format(table, month, *bounds)
+        )
+
+
+def _swap(connection: psycopg.Connection, load: Load, also: Also) -> None:
+    """Exchange the partitions in one short transaction; where readers hold on too long, exchange the rows."""
+    for attempt in range(_SWAP_ATTEMPTS):
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(_SWAP_LOCK_MS)))
+                _exchange_partitions(connection, load)
+                also(connection)
+                record(connection, load)
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.02 * 2**attempt)))  # noqa: S311 - jitter
+        else:
+            return
+    log.info("%s of %s is being read all the time: its rows are exchanged one by one", load.table, load.day)
+    with connection.transaction():
+        _exchange_rows(connection, load)
+        also(connection)
+        record(connection, load)
+
+
+def _exchange_partitions(connection: psycopg.Connection, load: Load) -> None:
+    name = _day_name(load)
+    month, day = sql.Identifier(PARTITIONS, _month_name(load)), sql.Identifier(PARTITIONS, name)
+    if _exists(connection, PARTITIONS, name):
+        replaced = sql.Identifier(name + _REPLACED)
+        connection.execute(sql.SQL("alter table {} detach partition {}").format(month, day))
+        connection.execute(sql.SQL("alter table {} rename to {}").format(day, replaced))
+        moved = sql.Identifier(PARTITIONS, name + _REPLACED)
+        connection.execute(sql.SQL("alter table {} set schema {}").format(moved, sql.Identifier(STAGING)))
+    staged = sql.Identifier(STAGING, name)
+    connection.execute(sql.SQL("alter table {} set schema {}").format(staged, sql.Identifier(PARTITIONS)))
+    connection.execute(
+        sql.SQL("alter table {} attach partition {} for values from ({}) to ({})").format(
+            month, day, *map(sql.Literal, _bounds(load))
+        )
+    )
+
+
+def _exchange_rows(connection: psycopg.Connection, load: Load) -> None:
+    table = sql.Identifier(PARTITIONS, _day_name(load))
+    connection.execute(sql.SQL("delete from {}").format(table))
+    connection.execute(
+        sql.SQL("insert into {} select * from {}").format(table, sql.Identifier(STAGING, _day_name(load)))
+    )
+
+
+def _drop_staged(connection: psycopg.Connection, load: Load) -> None:
+    for name in (_day_name(load), _day_name(load) + _REPLACED):
+        connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(STAGING, name)))
+
+
+def _check_arrival(load: Load, arrived: int) -> None:
+    if arrived != load.rows:
+        raise IncompleteLoadError(f"{load.table} of {load.day}: {arrived} of {load.rows} rows arrived; nothing changed")
+
+
+def _exists(connection: psycopg.Connection, schema: str, name: str) -> bool:
+    found = connection.execute("select from pg_tables where schemaname = %s and tablename = %s", [schema, name])
+    return found.fetchone() is not None
+
+
+def _month_name(load: Load) -> str:
+    return f"{load.table}_{load.day:%Y_%m}"
+
+
+def _day_name(load: Load) -> str:
+    return f"{load.table}_{load.day:%Y_%m_%d}"
+
+
+def _bounds(load: Load) -> tuple[datetime, datetime]:
+    return _midnight(load.day), _midnight(load.day + timedelta(days=1))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, datetime.min.time(), tzinfo=UTC)
