@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from pipelines.anonymize.text import sanitize as _sanitize
+from pipelines.anonymize.text import sanitize_texts
 
 
 def sanitize(texts: list[str]) -> list[str]:
     """Each text as the pipeline would store it."""
-    return _sanitize(pl.Series(texts, dtype=pl.String))["text"].to_list()
+    return sanitize_texts(pl.Series(texts, dtype=pl.String)).to_list()

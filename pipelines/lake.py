@@ -100,6 +100,11 @@ class Lake:
             raise CorruptPartError(f"{self.url}/{part.path} has changed since it was written; run its day again")
         return pl.read_parquet(io.BytesIO(content))
 
+    def days(self, dataset: str) -> list[date]:
+        """The days of a dataset that were ever committed, in order."""
+        folders = obstore.list_with_delimiter(self._store, prefix=f"{dataset}/")["common_prefixes"]
+        return sorted(date.fromisoformat(folder.rpartition("day=")[2].strip("/")) for folder in folders)
+
     def put_text(self, path: str, text: str) -> None:
         """Write a small text whole: readers see the old one or the new one."""
         obstore.put(self._store, path, text.encode())

@@ -8,6 +8,8 @@ import polars as pl
 _BRACKETED = re.compile(r"\[([^\]]+)\](?::\d+)?")
 _IPV4_WITH_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+):\d+")
 _IPV4_BITS, _IPV6_BITS = 24, 48
+_PLAIN_IPV4 = r"^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$"
+_LARGEST_OCTET = 255
 
 _FAMILIES = (
     (r"(?i)(?:bot|crawler|spider)\b", "Bot"),
@@ -30,8 +32,16 @@ _FAMILIES = (
 
 def address_prefix(addresses: pl.Series) -> pl.Series:
     """The /24 network of an IPv4 address, the /48 of an IPv6 one; null for what is no address. Ports and zones go."""
-    prefixes = {address: _prefix(address) for address in addresses.unique().drop_nulls()}
-    return addresses.replace_strict(prefixes, default=None, return_dtype=pl.String)
+    octets = addresses.str.extract_groups(_PLAIN_IPV4).struct.unnest()
+    is_valid = octets.select(pl.all_horizontal(pl.all().cast(pl.Int64) <= _LARGEST_OCTET)).to_series()
+    network = octets.select(pl.format("{}.{}.{}.0/24", "1", "2", "3")).to_series()
+    plain = network.zip_with(is_valid.fill_null(value=False), pl.Series([None], dtype=pl.String))
+    odd = addresses.filter(plain.is_null() & addresses.is_not_null()).unique()
+    if odd.is_empty():
+        return plain
+    prefixes = {address: _prefix(address) for address in odd}
+    others = addresses.replace_strict(prefixes, default=None, return_dtype=pl.String)
+    return plain.zip_with(plain.is_not_null(), others)
 
 
 def client_family(user_agents: pl.Series) -> pl.Series:

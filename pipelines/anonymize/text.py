@@ -28,20 +28,34 @@ _PRIVATE_USE = r"[\x{E000}-\x{F8FF}]"
 log = logging.getLogger(__name__)
 
 
-def sanitize(texts: pl.Series) -> pl.DataFrame:
-    """`text` with placeholders for what is secret or personal, and `removed`: a symbol for every placeholder in it.
+def sanitize(columns: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+    """The columns with placeholders for what is secret or personal, and per row a symbol for every placeholder.
 
-    Rows keep their order; null stays null. Fails closed: a text that cannot be sanitized becomes `<unsanitized>`.
+    All columns are text; null stays null, rows keep their order. Every distinct text is worked on once. Fails closed:
+    a text that cannot be sanitized becomes `<unsanitized>`.
     """
-    unique = texts.drop_nulls().unique()
-    table = _sanitize_unique(unique).insert_column(0, unique.alias("given"))
-    if (table["given"] == table["text"]).all() and (table["removed"] == "").all():
-        return pl.DataFrame({"text": texts, "removed": None}, schema_overrides={"removed": pl.String})
-    return texts.to_frame("given").join(table, on="given", how="left", maintain_order="left").select("text", "removed")
+    unique = pl.concat([column.rename("given").drop_nulls().unique() for column in columns]).unique()
+    table = _sanitize_unique(unique).insert_column(0, unique)
+    changed = table.filter((pl.col("text") != pl.col("given")) | (pl.col("removed") != ""))
+    if changed.is_empty():
+        return columns, pl.Series("removed", [None], dtype=pl.String).new_from_index(0, columns.height)
+    texts, removed = [], []
+    for column in columns:
+        looked_up = column.to_frame("given").join(changed, on="given", how="left", maintain_order="left")
+        texts.append(looked_up.select(pl.coalesce("text", "given").alias(column.name)).to_series())
+        removed.append(looked_up["removed"].alias(column.name))
+    gathered = pl.DataFrame(removed).select(removed=pl.concat_str(pl.all(), ignore_nulls=True))
+    return pl.DataFrame(texts), gathered.to_series()
+
+
+def sanitize_texts(texts: pl.Series) -> pl.Series:
+    """One column of texts, sanitized."""
+    sanitized, _ = sanitize(texts.to_frame())
+    return sanitized.to_series()
 
 
 def count_by_kind(removed: pl.Series) -> pl.Series:
-    """How many values of each kind were removed, as JSON; null where none was. Takes the `removed` of `sanitize`."""
+    """How many values of each kind were removed, as JSON; null where none was. Takes what `sanitize` returns."""
     table = {symbols: _counts(symbols) for symbols in removed.unique().drop_nulls() if symbols}
     if not table:
         return pl.Series([None], dtype=pl.String).new_from_index(0, len(removed))

@@ -62,18 +62,16 @@ def _describe_payload(drafts: pl.DataFrame, side: str) -> pl.DataFrame:
 def _sanitize_texts(drafts: pl.DataFrame) -> pl.DataFrame:
     """Sanitize every text, gather the attributes, and count what was removed."""
     attributes = [name for name in drafts.columns if name.startswith(ATTRIBUTE)]
-    texts, removed = {}, []
-    for name in (*_WORDS, "status_raw", *attributes):
-        sanitized = sanitize(drafts[name])
-        texts[name] = sanitized["text"].str.head(_MAX_LENGTH.get(name, _MAX_WORD))
-        removed.append(sanitized["removed"].alias(name))
-    kinds = count_by_kind(pl.DataFrame(removed).select(pl.concat_str(pl.all(), ignore_nulls=True)).to_series())
+    sanitized, removed = sanitize(drafts.select(*_WORDS, "status_raw", *attributes))
+    texts = sanitized.with_columns(
+        pl.col(name).str.head(_MAX_LENGTH.get(name, _MAX_WORD)) for name in sanitized.columns
+    )
     is_plain = pl.element().str.contains(_PLAIN_TOOL)
     return drafts.with_columns(
-        **{name: text for name, text in texts.items() if name not in attributes},
+        *texts.drop(attributes),
         tool_names=pl.col("tool_names").list.eval(pl.when(is_plain).then(pl.element()).otherwise(pl.lit("<tool>"))),
-        redactions=kinds,
-        attributes=_as_json(pl.DataFrame({name.removeprefix(ATTRIBUTE): texts[name] for name in attributes})),
+        redactions=count_by_kind(removed),
+        attributes=_as_json(texts.select(attributes).rename(lambda name: name.removeprefix(ATTRIBUTE))),
     )
 
 

@@ -5,7 +5,7 @@ import re
 import polars as pl
 
 from pipelines.anonymize.payload import KNOWN_KEYS
-from pipelines.anonymize.text import sanitize
+from pipelines.anonymize.text import sanitize_texts
 from pipelines.sources.source import Source
 
 QUARANTINE = pl.Schema(
@@ -35,11 +35,11 @@ def as_quarantine(rejected: pl.DataFrame, source: Source, day: object) -> pl.Dat
     return rejected.select(
         pl.lit(source.name).alias("source"),
         pl.lit(day, pl.Date).alias("day"),
-        sanitize(rejected["file"])["text"].alias("file"),
+        sanitize_texts(rejected["file"]).alias("file"),
         "line",
         "byte_offset",
         pl.col("problem").alias("reason"),
-        sanitize(rejected["detail"])["text"].alias("detail"),
+        sanitize_texts(rejected["detail"]).alias("detail"),
         pl.Series("excerpt", excerpts, pl.String),
     ).match_to_schema(QUARANTINE)
 

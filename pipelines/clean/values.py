@@ -51,10 +51,10 @@ def _add_number(draft: pl.DataFrame, name: str, values: pl.Series, unit: TimeUni
 
 
 def _to_word_list(values: pl.Series) -> pl.Series:
-    """Distinct words, sorted, from a list, a JSON list or a comma-separated text."""
-    if isinstance(values.dtype, pl.List):
-        words = values.cast(pl.List(pl.String))
-    else:
-        words = to_text(values).str.strip_chars("[]").str.split(",")
-    trimmed = words.list.eval(pl.element().str.strip_chars(" \t\"'"))
-    return trimmed.list.eval(pl.element().filter(pl.element() != "")).list.unique().list.sort()
+    """Distinct words, sorted, from a list, a JSON list or a comma-separated text. Few distinct lists are expected."""
+    written = to_text(values)
+    unique = written.drop_nulls().unique()
+    words = unique.str.strip_chars("[]").str.split(",").list.eval(pl.element().str.strip_chars(" \t\"'"))
+    distinct = words.list.eval(pl.element().filter(pl.element() != "").unique().sort())
+    table = pl.DataFrame({"written": unique, "words": distinct})
+    return written.to_frame("written").join(table, on="written", how="left", maintain_order="left")["words"]

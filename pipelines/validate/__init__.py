@@ -22,7 +22,7 @@ class MissingDayError(Exception):
 
 
 def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
-    """Judge a clean day and keep the verdict beside it. Raises MissingDayError."""
+    """Go through all CHECKS of a clean day and keep the verdict beside it. Raises MissingDayError."""
     receipt = lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
     if receipt is None:
         raise MissingDayError(f"{day} has not been cleaned; run clean_executions for it first")

@@ -1,5 +1,7 @@
 """What a check says of a day: passed or not, how badly, with its figures and what to look at."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
@@ -49,3 +51,41 @@ class DayVerdict(BaseModel, frozen=True):
     def reasons(self) -> list[str]:
         """Why the day is blocked."""
         return [f"{verdict.check}: {verdict.message}" for verdict in self.verdicts if verdict.blocks]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to look at although the day may be published."""
+        return [f"{one.check}: {one.message}" for one in self.verdicts if not one.passed and not one.blocks]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check that every day goes through: its name, how badly it fails, and what it asks."""
+
+    name: str
+    severity: Severity
+    question: str
+
+
+CHECKS = (
+    Check("expectations", "error", "Does every row keep the rules of an execution? (Great Expectations)"),
+    Check("expectations_to_watch", "warning", "Do the rows look as they usually do? (Great Expectations)"),
+    Check("conservation", "error", "Is every record received clean, quarantined or a duplicate?"),
+    Check("quarantine_share", "error", "Is the share of refused records within what each source allows?"),
+    Check("inputs", "warning", "Has every source input for the day, and is all of it complete?"),
+)
+GATE = Check("gate", "error", "May any day of this run be published? A blocked day keeps its old data in place.")
+
+
+def judge_gate(days: Iterable[DayVerdict]) -> Verdict:
+    """Whether the run has anything to publish. In a run of many days, a blocked day does not hold up the others."""
+    judged = list(days)
+    blocked = [day for day in judged if not day.is_publishable]
+    told = "; ".join(f"{day.day} is blocked ({', '.join(day.reasons)})" for day in blocked)
+    return Verdict(
+        check=GATE.name,
+        severity=GATE.severity,
+        passed=len(blocked) < len(judged),
+        message=told or f"all {len(judged)} days may be published",
+        figures={"days": len(judged), "blocked_days": len(blocked)},
+    )

@@ -8,7 +8,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
-from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt
+from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt, SourceCount
 from pipelines.lake import Lake
 from pipelines.validate import read_verdict
 from pipelines.warehouse.connection import Warehouse
@@ -33,6 +33,16 @@ class PublishedDay(BaseModel, frozen=True, arbitrary_types_allowed=True):
     day: date
     content: str
     rows: pl.DataFrame
+
+
+class DayAccount(BaseModel, frozen=True):
+    """A day's records by source, and whether readers see them as they were cleaned last."""
+
+    day: date
+    sources: list[SourceCount]
+    is_published: bool
+    blocked_by: list[str]
+    warnings: list[str]
 
 
 def publish_executions(day: date, lake: Lake, warehouse: Warehouse) -> Publication:
@@ -62,6 +72,23 @@ def published_day(day: date, lake: Lake, warehouse: Warehouse) -> PublishedDay |
     if published != _content(receipt):
         return None
     return PublishedDay(day=day, content=published, rows=pl.concat([lake.read(part) for part in receipt.parts]))
+
+
+def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:
+    """What became of a day's records, told by receipts, verdict and ledger; None where it was never cleaned."""
+    receipt = lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
+    if receipt is None:
+        return None
+    verdict = read_verdict(day, lake)
+    with warehouse.connect() as connection:
+        is_published = loaded_content(connection, EXECUTIONS, day) == _content(receipt)
+    return DayAccount(
+        day=day,
+        sources=receipt.sources,
+        is_published=is_published,
+        blocked_by=verdict.reasons if verdict else ["the day was not validated"],
+        warnings=[] if verdict is None else verdict.warnings,
+    )
 
 
 def _content(receipt: CleanReceipt) -> str:

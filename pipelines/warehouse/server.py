@@ -1,8 +1,12 @@
 """The embedded PostgreSQL: started where no other is configured, stopped when its last user leaves."""
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
+
+import psycopg
+from psycopg import sql
 
 
 def start_server(folder: Path) -> str:
@@ -17,12 +21,22 @@ def start_server(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         server = get_server(folder.resolve())
     users = server.global_process_id_list
-    users.put([pid for pid in users.get_and_add(os.getpid()) if _is_alive(pid)])
+    users.put([pid for pid in users.get_and_add(os.getpid()) if is_alive(pid)])
     return str(server.get_uri())
 
 
-def _is_alive(pid: int) -> bool:
-    """A killed process leaves its entry behind; the server would wait for it for ever."""
+def database_url(server_url: str, database: str) -> str:
+    """The URL of a database of the server, which is created where it is missing."""
+    with (
+        psycopg.connect(server_url, autocommit=True) as connection,
+        contextlib.suppress(psycopg.errors.DuplicateDatabase),
+    ):
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
+    return server_url.replace("/postgres?", f"/{database}?")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists. A killed one leaves its entries behind, and others would wait for it for ever."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

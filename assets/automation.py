@@ -1,0 +1,49 @@
+"""When it runs: yesterday once it is over, today every hour, and whatever a person asks for."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from assets.partitions import daily
+
+_MAX_RUNTIME = {"dagster/max_runtime": str(6 * 3600)}
+
+daily_pipeline = dg.define_asset_job(
+    "daily_pipeline",
+    selection=dg.AssetSelection.all(),
+    partitions_def=daily,
+    tags=_MAX_RUNTIME,
+    description="Everything, for one UTC day or a range of them: raw records to published tables and reports.",
+)
+_derived = dg.AssetSelection.groups("regression", "reports") | dg.AssetSelection.assets("failure_clusters")
+daily_tables = dg.define_asset_job(
+    "daily_tables",
+    selection=dg.AssetSelection.all() - _derived,
+    partitions_def=daily,
+    tags=_MAX_RUNTIME,
+    description="What depends on single days only; for backfills, before `derived_tables` once at the end.",
+)
+derived_tables = dg.define_asset_job(
+    "derived_tables",
+    selection=_derived,
+    tags=_MAX_RUNTIME,
+    description="What is derived from all days: clusters, candidates and reports.",
+)
+
+
+@dg.schedule(job=daily_pipeline, cron_schedule="30 0 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def yesterday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The day that is over, half an hour after midnight UTC."""
+    day = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
+    return dg.RunRequest(run_key=f"yesterday-{day}", partition_key=day)
+
+
+@dg.schedule(job=daily_pipeline, cron_schedule="10 1-23 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def today(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The day so far, every hour. Its figures are provisional until `yesterday` has run."""
+    at = context.scheduled_execution_time
+    return dg.RunRequest(run_key=f"today-{at:%Y-%m-%dT%H}", partition_key=at.date().isoformat())
+
+
+jobs = (daily_pipeline, daily_tables, derived_tables)
+schedules = (yesterday, today)

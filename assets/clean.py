@@ -1,0 +1,89 @@
+"""Clean executions and their quarantine, from one computation, with the verdict on each day."""
+
+from collections.abc import Iterable
+from datetime import date
+
+import dagster as dg
+
+from assets.partitions import daily, each_day, whole_range
+from assets.resources import Mill, guarded, patience
+from assets.verdicts import check_results, table
+from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt, clean
+from pipelines.execution import QUARANTINE_REASONS
+from pipelines.validate import validate
+from pipelines.validate.verdict import CHECKS, GATE, judge_gate
+
+_GRAINS = {
+    CLEAN_EXECUTIONS: "Typed, deduplicated, anonymized. Grain: one terminal attempt of one agent run.",
+    QUARANTINED: "Records that cannot be executions, with place, reason and structure. Grain: one record.",
+}
+
+
+def clean_assets(source_names: Iterable[str]) -> dg.AssetsDefinition:
+    """The clean zone, downstream of the raw assets of these sources."""
+    raw = [f"raw_{name}" for name in source_names]
+
+    @dg.multi_asset(
+        specs=[
+            dg.AssetSpec(
+                name,
+                deps=raw,
+                description=description,
+                partitions_def=daily,
+                group_name="executions",
+                kinds={"polars", "parquet"},
+                owners=["team:data-engineering"],
+            )
+            for name, description in _GRAINS.items()
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(check.name, asset=CLEAN_EXECUTIONS, description=check.question, blocking=check is GATE)
+            for check in (*CHECKS, GATE)
+        ],
+        backfill_policy=whole_range,
+        retry_policy=patience,
+    )
+    @guarded
+    def clean_zone(context: dg.AssetExecutionContext, mill: Mill) -> tuple[dg.MaterializeResult, dg.MaterializeResult]:
+        sources, verdicts = list(mill.settings.sources.values()), {}
+        for day in each_day(context, "clean"):
+            receipt = clean(day, sources, mill.lake, mill.key)
+            verdicts[day] = validate(day, sources, mill.lake)
+            _show(context, day, receipt)
+        checks = check_results(context, CLEAN_EXECUTIONS, {day: judged.verdicts for day, judged in verdicts.items()})
+        checks += check_results(context, CLEAN_EXECUTIONS, {max(verdicts): [judge_gate(verdicts.values())]})
+        return (
+            dg.MaterializeResult(asset_key=CLEAN_EXECUTIONS, check_results=checks),
+            dg.MaterializeResult(asset_key=QUARANTINED),
+        )
+
+    return clean_zone
+
+
+def _show(context: dg.AssetExecutionContext, day: date, receipt: CleanReceipt) -> None:
+    """The figures of a day, by source and by reason."""
+    refused = [
+        (count.source, reason, records, QUARANTINE_REASONS[reason])
+        for count in receipt.sources
+        for reason, records in count.quarantined.items()
+    ]
+    accounts = [
+        (count.source, count.received, count.clean, sum(count.quarantined.values()), count.duplicates)
+        for count in receipt.sources
+    ]
+    context.add_asset_metadata(
+        {
+            "dagster/row_count": receipt.rows,
+            "accounts": table(["source", "received", "clean", "quarantined", "duplicates"], accounts),
+        },
+        asset_key=CLEAN_EXECUTIONS,
+        partition_key=day.isoformat(),
+    )
+    context.add_asset_metadata(
+        {
+            "dagster/row_count": sum(records for _, _, records, _ in refused),
+            "reasons": table(["source", "reason", "records", "what it means"], refused),
+        },
+        asset_key=QUARANTINED,
+        partition_key=day.isoformat(),
+    )

@@ -1,0 +1,309 @@
+"""The command line: what a person types, and what a script can trust. Work is done elsewhere; here it is asked for.
+
+Exit codes: 0 done, 1 something failed, 2 the command or the configuration is wrong, 3 done but a day is blocked.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import typer
+
+from assets.display import accounts_table, err, out, progress_of_days, sheet
+from pipelines import demo as marketplace
+from pipelines.anonymize.keys import KeyProblemError, write_key_file
+from pipelines.clean import CLEAN_EXECUTIONS
+from pipelines.clean.preview import preview
+from pipelines.settings import (
+    CONFIG_VARIABLE,
+    DEFAULT_CONFIG,
+    EXAMPLE_CONFIG,
+    ConfigError,
+    Settings,
+    find_config,
+    load_settings,
+)
+from pipelines.sources.files import list_files
+from pipelines.warehouse import open_warehouse
+from pipelines.warehouse.executions import DayAccount, account
+from pipelines.warehouse.publish import sweep_staging
+from pipelines.warehouse.query import ask, write_csv, write_json
+
+FAILED, WRONG, BLOCKED = 1, 2, 3
+_RECENT_DAYS = 14
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="From AI-agent logs to numbers and tests.")
+config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
+source_app = typer.Typer(no_args_is_help=True, help="Where logs come from.")
+app.add_typer(config_app, name="config")
+app.add_typer(source_app, name="source")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def main() -> None:
+    """Run the command line. What a person can mend is told in a sentence, without a trace."""
+    try:
+        app()
+    except (ConfigError, KeyProblemError) as error:
+        err.print(str(error), style="red", soft_wrap=True)
+        sys.exit(WRONG)
+    except psycopg.Error as error:
+        err.print(f"The warehouse refused: {str(error).splitlines()[0]}", style="red", soft_wrap=True)
+        sys.exit(FAILED)
+
+
+@app.callback()
+def choose_config(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Another file than ./agentmill.yaml.")] = None,
+) -> None:
+    """From AI-agent logs to numbers people trust and tests that stop failures from coming back."""
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config)
+
+
+@app.command()
+def init() -> None:
+    """Write a starter agentmill.yaml and a pseudonym key into this folder. Nothing is overwritten."""
+    writers: dict[Path, Callable[[Path], object]] = {
+        DEFAULT_CONFIG: lambda path: path.write_text(EXAMPLE_CONFIG.read_text()),
+        Settings().pseudonym_key_file: write_key_file,
+    }
+    for path, write in writers.items():
+        if path.exists():
+            out.print(f"{path} is there already and stays as it is.")
+        else:
+            write(path)
+            out.print(f"{path} written.")
+    out.print("Next: describe your source in agentmill.yaml, then run `agentmill config check`.")
+
+
+@config_app.command("check")
+def check_config(*, as_json: AsJson = False) -> None:
+    """Say what is wrong with the configuration, where, and how to mend it; else what it would read."""
+    try:
+        settings = load_settings()
+    except ConfigError as error:
+        rows = [(problem.line or "", problem.where, problem.what, problem.fix) for problem in error.problems]
+        columns = ["line", "where", "what", "fix"]
+        if as_json:
+            _print_json({"ok": False, "problems": [dict(zip(columns, row, strict=True)) for row in rows]})
+        else:
+            out.print(sheet(f"{error.path} cannot be used", columns, rows))
+        raise typer.Exit(WRONG) from None
+    key = settings.read_key()
+    files = {name: len(list_files(source).ready) for name, source in settings.sources.items()}
+    if as_json:
+        _print_json({"ok": True, "key_id": key.id, "files": files})
+        return
+    out.print(f"{find_config() or 'No configuration file'}: valid. Pseudonym key {key.id} is in place.")
+    found = [(name, settings.sources[name].path, count) for name, count in files.items()]
+    out.print(sheet("Sources", ["source", "path", "files"], found, numbers=["files"]))
+    if not files:
+        out.print("There is no source yet: add one under `sources:`.")
+
+
+@source_app.command("preview")
+def preview_source(
+    name: str,
+    rows: Annotated[int, typer.Option(help="How many sample executions to show.")] = 5,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a source would become: sample executions, anonymized, and every problem in its first records."""
+    settings = load_settings()
+    if name not in settings.sources:
+        _stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
+    seen = preview(settings.sources[name], settings.read_key())
+    known = [column for column in seen.executions.columns if seen.executions[column].null_count() < rows]
+    sample = seen.executions.head(rows).select(known)
+    if as_json:
+        samples = json.loads(sample.write_json())
+        _print_json({"files": seen.files, "records": seen.records, "problems": seen.problems, "sample": samples})
+        return
+    out.print(f"{seen.records:,} records read of {seen.files} files: {seen.executions.height:,} executions.")
+    values = [[column, *map(str, sample[column].to_list())] for column in known]
+    out.print(sheet("Sample", ["column", *(str(number) for number in range(1, sample.height + 1))], values))
+    for problem in seen.problems:
+        out.print(f"- {problem}", style="yellow", soft_wrap=True)
+    if not seen.problems:
+        out.print("No problem found.")
+
+
+@app.command()
+def run(
+    first: Annotated[str | None, typer.Option("--from", help="First UTC day; yesterday if left out.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last UTC day, included; else the first.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Run everything for some days: from raw logs to published tables, clusters, candidates and reports."""
+    settings = load_settings()
+    settings.read_key()
+    start = _day(first) if first else datetime.now(UTC).date() - timedelta(days=1)
+    end = _day(last) if last else start
+    if not settings.sources:
+        _stop("There is nothing to run: add a source to agentmill.yaml, or try `agentmill demo`.")
+    if not settings.start_date <= start <= end:
+        _stop(f"The days {start} to {end} are no range after `start_date` ({settings.start_date}).")
+    code, accounts = _run(settings, start, end)
+    if as_json:
+        _print_json({"exit_code": code, "days": [json.loads(one.model_dump_json()) for one in accounts]})
+    else:
+        _tell_accounts(accounts)
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(*, as_json: AsJson = False) -> None:
+    """Show what is configured, how fresh each source is, and which days are kept back."""
+    settings = load_settings()
+    warehouse, lake = open_warehouse(settings), settings.open_lake()
+    freshness = warehouse.read("select * from agentmill.data_freshness order by source")
+    recent = lake.days(CLEAN_EXECUTIONS)[-_RECENT_DAYS:]
+    kept_back = [one for day in recent if (one := account(day, lake, warehouse)) and not one.is_published]
+    if as_json:
+        sources = json.loads(freshness.write_json()) if freshness.height else []
+        blocked = {str(one.day): one.blocked_by for one in kept_back}
+        _print_json({"warehouse": warehouse.name, "lake": lake.url, "sources": sources, "not_published": blocked})
+        return
+    out.print(
+        f"Configuration  {find_config() or 'none, all defaults'}\nWarehouse      {warehouse.name}", soft_wrap=True
+    )
+    out.print(f"Lake           {lake.url}\nReports        {settings.reports.absolute()}", soft_wrap=True)
+    columns = ["source", "last_day", "last_published_at", "received_count", "clean_count", "quarantined_count"]
+    out.print(sheet("Sources, on their last day", columns, freshness.select(columns).rows(), numbers=columns[3:]))
+    _tell_kept_back(kept_back)
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One SELECT; `-` reads it from standard input.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="A file that holds the query.")] = None,
+    *,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the warehouse, as the read-only role: a query or a file; a table, CSV or JSON comes back."""
+    if (query is None) == (file is None):
+        _stop("Give either a query or --file.")
+    text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
+    with ask(open_warehouse(load_settings()), text) as answer:
+        if as_csv:
+            write_csv(answer, sys.stdout)
+        elif as_json:
+            write_json(answer, sys.stdout)
+        else:
+            rows = [["" if value is None else value for value in row] for row in answer.rows]
+            out.print(sheet(f"{len(rows):,} rows", answer.columns, rows))
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address it listens on.")] = "127.0.0.1",
+) -> None:
+    """Open the Dagster UI with everything set: storage, schedules, state folder. Ends with Ctrl-C."""
+    from assets.instance import prepare_home  # noqa: PLC0415 - Dagster is slow to import
+
+    settings = load_settings()
+    settings.read_key()
+    open_warehouse(settings)
+    prepare_home(settings)
+    if (config := find_config()) is not None:
+        os.environ[CONFIG_VARIABLE] = str(config.absolute())
+    out.print(f"Dagster opens at http://{host}:{port}")
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "assets.definitions", "-h", host, "-p", str(port)]
+    with subprocess.Popen(command) as process:  # noqa: S603 - our own words
+        signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+        signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
+        raise typer.Exit(process.wait())
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--dir", help="Where the demo lives.")] = Path("agentmill-demo"),
+) -> None:
+    """Run the real pipeline on two weeks of invented logs with known incidents, and show what it finds."""
+    out.print(f"Writing two weeks of logs of a small agent marketplace to {folder}/logs ...")
+    truth = marketplace.write_demo(folder)
+    out.print(f"{truth.records:,} records, {truth.repeated:,} of them repeated and {truth.broken:,} broken.\n")
+    config = folder / marketplace.CONFIG_NAME
+    os.environ[CONFIG_VARIABLE] = str(config)
+    settings = load_settings()
+    code, accounts = _run(settings, marketplace.FIRST_DAY, marketplace.LAST_DAY)
+    _tell_accounts(accounts)
+    if code == 0:
+        _tell_findings(settings, config)
+    raise typer.Exit(code)
+
+
+def _run(settings: Settings, first: date, last: date) -> tuple[int, list[DayAccount]]:
+    """Run the days in this process; the exit code, and what became of each day's records."""
+    from assets.instance import prepare_home  # noqa: PLC0415 - Dagster is slow to import
+
+    warehouse = open_warehouse(settings)
+    sweep_staging(warehouse)
+    prepare_home(settings)
+    from assets.definitions import defs  # noqa: PLC0415 - needs the home
+    from assets.run import run_days  # noqa: PLC0415
+
+    with progress_of_days((last - first).days + 1):
+        failures = run_days(defs, first, last)
+    for failure in failures:
+        err.print(f"{failure.step} failed: {failure.message}", style="red", soft_wrap=True)
+    wanted = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    lake = settings.open_lake()
+    accounts = [one for day in wanted if (one := account(day, lake, warehouse)) is not None]
+    blocked = any(not one.is_published for one in accounts)
+    return (FAILED if failures else BLOCKED if blocked else 0), accounts
+
+
+def _tell_accounts(accounts: list[DayAccount]) -> None:
+    out.print(accounts_table(accounts))
+    _tell_kept_back([one for one in accounts if not one.is_published])
+    watch = [f"{one.day} {warning}" for one in accounts for warning in one.warnings]
+    if watch:
+        more = f" (and {len(watch) - 1} more)" if len(watch) > 1 else ""
+        out.print(f"To watch: {watch[0]}{more}", style="yellow", soft_wrap=True)
+
+
+def _tell_kept_back(kept_back: list[DayAccount]) -> None:
+    for one in kept_back:
+        why = "; ".join(one.blocked_by) or "its publication has not run"
+        out.print(f"{one.day} keeps its old data: {why}", style="red", soft_wrap=True)
+
+
+def _tell_findings(settings: Settings, config: Path) -> None:
+    """What the demo found, where to read on, and what to ask next."""
+    rows = open_warehouse(settings).read(marketplace.FINDINGS).rows()
+    columns = ["category", "times", "first seen", "agents", "what it says"]
+    out.print(sheet("What fails most", columns, rows, numbers=["times"]))
+    out.print(f"Read on in {settings.reports / 'failure_report.html'} and regression_report.html.", soft_wrap=True)
+    out.print("\nThree questions to try:")
+    for question in marketplace.QUESTIONS:
+        out.print(f'  agentmill -c {config} sql "{question}"', soft_wrap=True)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        _stop(f"`{text}` is no day such as 2026-01-31.")
+        raise
+
+
+def _stop(sentence: str) -> None:
+    err.print(sentence, style="red", soft_wrap=True)
+    raise typer.Exit(WRONG)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content, default=str, indent=1) + "\n")

@@ -1,0 +1,33 @@
+"""The whole system on one screen: what there is, in flow order, and when it runs."""
+
+import dagster as dg
+
+from assets import automation, failures, regression, report, rollup, warehouse
+from assets.clean import clean_assets
+from assets.extract import raw_asset
+from assets.resources import Mill
+from pipelines.settings import Settings, find_config, load_settings
+
+
+def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
+    """Everything Dagster needs to know, for one configuration."""
+    return dg.Definitions(
+        assets=[
+            *(raw_asset(source) for source in settings.sources.values()),
+            clean_assets(settings.sources),
+            warehouse.executions,
+            rollup.rollups,
+            failures.failure_signatures_daily,
+            failures.failure_clusters,
+            regression.regression_candidates,
+            report.failure_report,
+            report.regression_report,
+        ],
+        jobs=automation.jobs,
+        schedules=automation.schedules,
+        resources={"mill": mill},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(load_settings(), Mill(config=str(path.absolute()) if (path := find_config()) else None))

@@ -1,0 +1,102 @@
+"""What the command line shows: tables, progress bars and sentences, on a terminal or into a pipe."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.warehouse.executions import DayAccount
+
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
+told = logging.getLogger("assets.progress")
+
+
+def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> Table:
+    """A table with its numbers to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row))
+    return table
+
+
+@contextmanager
+def progress_of_days(total: int) -> Iterator[None]:
+    """Show how far each stage has come with so many days, while Dagster runs in this process."""
+    console = Console(file=os.fdopen(os.dup(2), "w"), highlight=False)  # Dagster captures the streams of its steps
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<16}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("days"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[doing]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        handler = _StageHandler(progress, total)
+        told.addHandler(handler)
+        told.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            told.removeHandler(handler)
+
+
+class _StageHandler(logging.Handler):
+    """One bar per stage, made when the stage is first heard of. A range that runs in chunks adds them up."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        super().__init__()
+        self._progress = progress
+        self._total = total
+        self._tasks: dict[str, TaskID] = {}
+        self._before: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Move the stage's bar to where the record says it is."""
+        stage, done, total, doing = (vars(record)[name] for name in ("stage", "done", "total", "doing"))
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=self._total, doing="")
+        self._progress.update(self._tasks[stage], completed=self._before[stage] + done, doing=doing)
+        if done == total:
+            self._before[stage] += total
+
+
+def accounts_table(accounts: Sequence[DayAccount]) -> Table:
+    """What became of the records of some days, by source."""
+    rows = []
+    for source in sorted({count.source for account in accounts for count in account.sources}):
+        of_source = [(account, count) for account in accounts for count in account.sources if count.source == source]
+        counts = [count for _, count in of_source]
+        reasons: Counter[str] = Counter()
+        for count in counts:
+            reasons.update(count.quarantined)
+        rows.append(
+            (
+                source,
+                sum(count.received for count in counts),
+                sum(count.clean for account, count in of_source if account.is_published),
+                sum(reasons.values()),
+                sum(count.duplicates for count in counts),
+                ", ".join(f"{reason} {records:,}" for reason, records in reasons.most_common()),
+            )
+        )
+    columns = ["source", "received", "published", "quarantined", "duplicates", "why quarantined"]
+    return sheet("Records", columns, rows, numbers=columns[1:5])

@@ -1,0 +1,48 @@
+"""Raw records, one asset per configured source."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from assets.partitions import daily, days, tell, whole_range
+from assets.resources import Mill, guarded, patience
+from assets.verdicts import table
+from pipelines.extract import RawReceipt, extract
+from pipelines.sources.files import FileSource
+
+
+def raw_asset(source: FileSource) -> dg.AssetsDefinition:
+    """The asset of one source: its records as received, by the UTC day they belong to."""
+
+    @dg.asset(
+        name=f"raw_{source.name}",
+        description=f"Records of `{source.name}` as received, in the restricted zone. Grain: one record.",
+        partitions_def=daily,
+        backfill_policy=whole_range,
+        retry_policy=patience,
+        group_name="extract",
+        kinds={"polars", "parquet"},
+        owners=["team:data-engineering"],
+        tags={"privacy": "restricted"},
+    )
+    @guarded
+    def raw(context: dg.AssetExecutionContext, mill: Mill) -> None:
+        chosen, stage = days(context), f"extract {source.name}"
+        tell(stage, 0, len(chosen), "reading")
+        receipts = extract(mill.settings.sources[source.name], chosen, mill.lake, datetime.now(UTC))
+        tell(stage, len(chosen), len(chosen))
+        for day, receipt in receipts.items():
+            context.add_asset_metadata(_figures(receipt), partition_key=day.isoformat())
+
+    return raw
+
+
+def _figures(receipt: RawReceipt) -> dict[str, dg.MetadataValue]:
+    inputs = [
+        (n, read.file.size, read.records[receipt.day], read.sha256[:12]) for n, read in enumerate(receipt.inputs, 1)
+    ]
+    return {
+        "dagster/row_count": dg.MetadataValue.int(receipt.rows),
+        "inputs": table(["input", "bytes", "records of the day", "sha256"], inputs),
+        "still_growing": dg.MetadataValue.int(len(receipt.growing)),
+    }

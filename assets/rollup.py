@@ -1,0 +1,62 @@
+"""The rollups of each published day: the cube and the exact metrics, published together."""
+
+import dagster as dg
+
+from assets.partitions import daily, each_day, whole_range
+from assets.resources import Mill, guarded, patience
+from assets.verdicts import check_results
+from pipelines.failures import categorize_failures
+from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, CUBE, MODEL_DAILY, roll_up
+from pipelines.warehouse.executions import published_day
+
+_GRAINS = {
+    CUBE: "Additive measures. Grain: UTC hour, agent, version, environment, type, provider, model, status, category.",
+    AGENT_HOURLY: "Exact metrics. Grain: UTC hour and agent.",
+    AGENT_DAILY: "Exact metrics. Grain: UTC day and agent.",
+    MODEL_DAILY: "Exact metrics. Grain: UTC day and model.",
+}
+
+_PerTable = tuple[dg.MaterializeResult, dg.MaterializeResult, dg.MaterializeResult, dg.MaterializeResult]
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            name,
+            deps=["executions"],
+            description=grain,
+            partitions_def=daily,
+            group_name="rollups",
+            kinds={"polars", "postgres"},
+            owners=["team:analytics"],
+        )
+        for name, grain in _GRAINS.items()
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "rollups_conserve",
+            asset=AGENT_DAILY,
+            description="Do hours add up to the day, models to the agents, and all to the executions?",
+        )
+    ],
+    backfill_policy=whole_range,
+    retry_policy=patience,
+)
+@guarded
+def rollups(context: dg.AssetExecutionContext, mill: Mill) -> _PerTable:
+    """All rollup tables. A day that is not published as cleaned keeps its old rollups, like its old executions."""
+    verdicts = {}
+    for day in each_day(context, "roll up"):
+        published = published_day(day, mill.lake, mill.warehouse)
+        if published is None:
+            continue
+        rows, verdict = roll_up(published, categorize_failures, mill.warehouse)
+        verdicts[day] = [verdict]
+        for name, count in rows.items():
+            context.add_asset_metadata({"dagster/row_count": count}, asset_key=name, partition_key=day.isoformat())
+    return (
+        dg.MaterializeResult(asset_key=CUBE),
+        dg.MaterializeResult(asset_key=AGENT_HOURLY),
+        dg.MaterializeResult(asset_key=AGENT_DAILY, check_results=check_results(context, AGENT_DAILY, verdicts)),
+        dg.MaterializeResult(asset_key=MODEL_DAILY),
+    )

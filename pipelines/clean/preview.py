@@ -1,0 +1,73 @@
+"""What a source would become, before anything is stored: sample executions and every problem found on the way."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import polars as pl
+
+from pipelines.anonymize.keys import PseudonymKey
+from pipelines.clean import clean_records
+from pipelines.execution import EXECUTION, QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.sources.files import FileReading, FileSource, list_files
+from pipelines.sources.records import MappingError
+from pipelines.sources.streams import UnreadableInputError
+
+_INPUTS = {"user": "user_key", "session": "session_key", "client_ip": "client_ip_prefix", "user_agent": "client_family"}
+_INPUTS |= {"input": "input_bytes", "output": "output_bytes"}
+
+
+@dataclass(slots=True)
+class Preview:
+    """A look at the first records of a source. `problems` are sentences; the executions are anonymized."""
+
+    files: int = 0
+    records: int = 0
+    executions: pl.DataFrame = field(default_factory=EXECUTION.to_frame)
+    problems: list[str] = field(default_factory=list)
+
+
+def preview(source: FileSource, key: PseudonymKey, most_records: int = 1_000) -> Preview:
+    """Map, clean and anonymize the first records of a source. Nothing is written."""
+    listing = list_files(source)
+    seen = Preview(files=len(listing.ready))
+    seen.problems += [f"{file.path} is still being written and is left out" for file in listing.growing]
+    if not listing.ready:
+        seen.problems.append(f"no file matches `{source.path}`; relative paths start where the command is run")
+        return seen
+    parts = []
+    for file in listing.ready:
+        try:
+            for batch in FileReading(source, file):
+                parts.append(batch.head(most_records - seen.records))
+                seen.records += parts[-1].height
+                if seen.records >= most_records:
+                    break
+        except UnreadableInputError as error:
+            seen.problems.append(str(error))
+        if seen.records >= most_records:
+            break
+    _judge(seen, parts, source, key)
+    return seen
+
+
+def _judge(seen: Preview, parts: list[pl.DataFrame], source: FileSource, key: PseudonymKey) -> None:
+    now = datetime.now(UTC)
+    try:
+        cleaned = clean_records(parts, source, key, now, now.date())
+    except MappingError as error:
+        seen.problems.append(str(error))
+        return
+    seen.executions = cleaned.executions
+    by_reason = cleaned.quarantine.group_by("reason", "detail", maintain_order=True)
+    for reason, detail, count, file, line in by_reason.agg(pl.len(), pl.col("file", "line").first()).iter_rows():
+        place = f"{reason} ({detail})" if detail else reason
+        seen.problems.append(f"{count} refused as {place}, first at {file}:{line}. {QUARANTINE_REASONS[reason]}")
+    if cleaned.duplicates.dropped:
+        seen.problems.append(f"{cleaned.duplicates.dropped} are duplicates; the latest of each execution is kept")
+    flagged = cleaned.executions["quality_flags"].list.explode().drop_nulls().value_counts(sort=True)
+    for name, count in flagged.iter_rows():
+        seen.problems.append(f"{count} flagged as {name}. {QUALITY_FLAGS[name]}")
+    for name, mapped in source.mapping.items():
+        column = _INPUTS.get(name, name)
+        if cleaned.executions.height and cleaned.executions[column].null_count() == cleaned.executions.height:
+            seen.problems.append(f"`{name}: {mapped.source}` is empty in all {cleaned.executions.height} executions")

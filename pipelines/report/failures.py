@@ -1,0 +1,85 @@
+"""What the failure report tells: the days, the clusters by how often they strike, and how sound the data are."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+
+from pipelines.warehouse.connection import Warehouse
+
+_MOST_CLUSTERS = 30
+_NEW_DAYS = 3
+
+_DAYS = """
+    select day, sum(execution_count)::bigint as executions, sum(failure_count)::bigint as failures,
+        sum(success_count)::bigint as successes, sum(cost_usd) as cost_usd, sum(priced_count)::bigint as priced
+    from agentmill.agent_metrics_daily group by day order by day
+"""
+_CLUSTERS = "select * from agentmill.failure_clusters order by occurrence_count desc, cluster_id"
+_CLUSTER_DAYS = """
+    select cluster.cluster_id, fact.day, sum(fact.occurrence_count)::bigint as occurrences
+    from agentmill.failure_clusters as cluster
+    join agentmill.failure_signatures_daily as fact on fact.signature_id = any(cluster.signature_ids)
+    group by cluster.cluster_id, fact.day
+"""
+_RECEIPTS = """
+    select source, sum(received_count)::bigint as received, sum(clean_count)::bigint as clean,
+        sum(quarantined_count)::bigint as quarantined, sum(duplicate_count)::bigint as duplicates
+    from agentmill.receipts_daily group by source order by source
+"""
+_REASONS = """
+    select source, reason, sum(records::bigint)::bigint as records
+    from agentmill.receipts_daily cross join lateral jsonb_each_text(quarantined_by_reason) as given(reason, records)
+    group by source, reason order by source, records desc, reason
+"""
+
+
+def failure_context(warehouse: Warehouse) -> dict[str, Any]:
+    """Everything the failure report's templates show."""
+    days = warehouse.read(_DAYS).rows(named=True)
+    clusters = warehouse.read(_CLUSTERS)
+    failures = int(clusters["occurrence_count"].sum()) if clusters.height else 0
+    executions = sum(day["executions"] for day in days)
+    return {
+        "days": days,
+        "totals": {
+            "executions": executions,
+            "failures": failures,
+            "successes": sum(day["successes"] for day in days),
+            "success_rate": sum(day["successes"] for day in days) / executions if executions else None,
+            "cost_usd": sum(day["cost_usd"] or 0 for day in days) if any(day["priced"] for day in days) else None,
+            "priced": sum(day["priced"] for day in days),
+            "clusters": clusters.height,
+        },
+        "clusters": [
+            cluster | {"share": cluster["occurrence_count"] / failures} for cluster in with_trend(warehouse, clusters)
+        ],
+        "sources": _sources(warehouse),
+    }
+
+
+def with_trend(warehouse: Warehouse, clusters: pl.DataFrame) -> list[dict[str, Any]]:
+    """The most frequent clusters, each with its occurrences on every day of the period, and whether it is new."""
+    counts = {(row[0], row[1]): row[2] for row in warehouse.read(_CLUSTER_DAYS).iter_rows()}
+    period = _period(warehouse)
+    return [
+        cluster
+        | {
+            "trend": [(day, counts.get((cluster["cluster_id"], day), 0)) for day in period],
+            "is_new": bool(period) and (period[-1] - cluster["first_seen_at"].date()).days < _NEW_DAYS < len(period),
+        }
+        for cluster in clusters.head(_MOST_CLUSTERS).iter_rows(named=True)
+    ]
+
+
+def _period(warehouse: Warehouse) -> list[date]:
+    first, last = warehouse.read("select min(day), max(day) from agentmill.agent_metrics_daily").row(0)
+    return [] if first is None else [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _sources(warehouse: Warehouse) -> list[dict[str, Any]]:
+    reasons = warehouse.read(_REASONS).rows()
+    return [
+        source | {"reasons": [(reason, records) for name, reason, records in reasons if name == source["source"]]}
+        for source in warehouse.read(_RECEIPTS).iter_rows(named=True)
+    ]

@@ -1,0 +1,19 @@
+"""What the regression report tells: each failure that struck often enough to ask for a test, and its evidence."""
+
+from typing import Any
+
+from pipelines.report.failures import with_trend
+from pipelines.warehouse.connection import Warehouse
+
+_CANDIDATES = "select * from agentmill.regression_candidates order by evidence_score desc, candidate_id"
+_CLUSTERS = """
+    select * from agentmill.failure_clusters
+    where cluster_id in (select cluster_id from agentmill.regression_candidates)
+"""
+
+
+def regression_context(warehouse: Warehouse) -> dict[str, Any]:
+    """Everything the regression report's templates show."""
+    clusters = {cluster["cluster_id"]: cluster for cluster in with_trend(warehouse, warehouse.read(_CLUSTERS))}
+    candidates = warehouse.read(_CANDIDATES).rows(named=True)
+    return {"candidates": [candidate | {"cluster": clusters[candidate["cluster_id"]]} for candidate in candidates]}

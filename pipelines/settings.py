@@ -1,0 +1,194 @@
+"""Environment and `agentmill.yaml` -> one typed, validated object. The only module that reads the environment."""
+
+import difflib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
+from pipelines.lake import Lake
+from pipelines.sources.files import FileSource
+from pipelines.sources.mapping import MappedField
+
+CONFIG_VARIABLE = "AGENTMILL_CONFIG"
+DEFAULT_CONFIG = Path("agentmill.yaml")
+EXAMPLE_CONFIG = Path(__file__).parents[1] / "agentmill.example.yaml"
+
+Location = tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the configuration: where, what, and how to mend it."""
+
+    line: int | None
+    where: str
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        return f"{place}{self.where}: {self.what}. {self.fix}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        super().__init__(f"{path} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+        self.path = path
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """Everything a user can set. `AGENTMILL_<NAME>` in the environment wins over the file; secrets are never shown."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTMILL_", extra="forbid", frozen=True)
+
+    state_dir: Path = Field(Path(".agentmill"), description="Where everything lives that is not configured elsewhere.")
+    start_date: date = Field(date(2020, 1, 1), description="First day that can be run.")
+    database_url: SecretStr | None = Field(None, description="PostgreSQL 15+; the embedded server where unset.")
+    dagster_database_url: SecretStr | None = Field(None, description="Dagster's own storage; beside the warehouse.")
+    lake_url: str | None = Field(None, description="s3://bucket/prefix and the like; `<state_dir>/lake` where unset.")
+    lake_options: dict[str, SecretStr] = Field({}, description="Options of the object store: endpoint, region, keys.")
+    reports_dir: Path | None = Field(None, description="Where reports are written; `<state_dir>/reports` where unset.")
+    pseudonym_key: SecretStr | None = Field(None, description="`k1:<hex>`; the key file is not read then.")
+    pseudonym_key_file: Path = Field(Path("agentmill.key"), description="Written by `agentmill init`.")
+    sources: dict[str, FileSource] = Field({}, description="Where logs come from, by name.")
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _name_sources(cls, sources: object) -> object:
+        if not isinstance(sources, dict):
+            return sources
+        return {name: {**body, "name": name} if isinstance(body, dict) else body for name, body in sources.items()}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the origins: the environment first, then the file."""
+        return env_settings, init_settings
+
+    @property
+    def reports(self) -> Path:
+        """Where reports are written."""
+        return self.reports_dir or self.state_dir / "reports"
+
+    def open_lake(self) -> Lake:
+        """Open the lake. Makes its folders where it is on disk."""
+        url = self.lake_url or (self.state_dir / "lake").absolute().as_uri()
+        return Lake(url, {name: value.get_secret_value() for name, value in self.lake_options.items()})
+
+    def read_key(self) -> PseudonymKey:
+        """Return the pseudonym key. Raises KeyProblemError where there is none, or it is unfit."""
+        if self.pseudonym_key is not None:
+            return parse_key(self.pseudonym_key.get_secret_value(), "AGENTMILL_PSEUDONYM_KEY")
+        return read_key_file(self.pseudonym_key_file)
+
+
+def find_config(explicit: Path | None = None) -> Path | None:
+    """The configuration file: the one named, else AGENTMILL_CONFIG, else ./agentmill.yaml if there is one."""
+    named = explicit or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    return named or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+
+
+def dagster_home() -> Path | None:
+    """Dagster's home, where its owner has set one."""
+    home = os.environ.get("DAGSTER_HOME")
+    return Path(home) if home else None
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the configuration; without a file everything has its default, and no source. Raises ConfigError."""
+    found = find_config(path)
+    if found is None:
+        return Settings()
+    try:
+        text = found.read_text()
+    except OSError as error:
+        fix = "Run `agentmill init` to write one, or name another with --config."
+        raise ConfigError(found, [Problem(None, str(found), f"it cannot be read ({error.strerror})", fix)]) from None
+    return parse_settings(text, found)
+
+
+def parse_settings(text: str, path: Path) -> Settings:
+    """Build settings from the text of a configuration file. Raises ConfigError."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        fix = "Check indentation, colons and quotes there."
+        raise ConfigError(path, [Problem(line, "YAML", error.problem or "it is not YAML", fix)]) from None
+    if not isinstance(content, dict):
+        raise ConfigError(path, [Problem(1, "YAML", "it is not a mapping", "Write `key: value` lines.")])
+    if repeated := list(_repeated_keys(root)):
+        raise ConfigError(path, repeated)
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        problems = [_explain(details, root) for details in error.errors(include_input=False, include_url=False)]
+        raise ConfigError(path, problems) from None
+
+
+def _explain(details: ErrorDetails, root: yaml.Node | None) -> Problem:
+    location = tuple(step for step in details["loc"] if step != "[key]")
+    where = ".".join(str(step) for step in location) or "file"
+    kind, message = details["type"], details["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        known = _known_keys(location)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        what = "this key is unknown" + (f"; did you mean `{near[0]}`?" if near else "")
+        return Problem(_line(root, location), where, what, f"There are: {', '.join(sorted(known))}.")
+    if kind == "missing":
+        return Problem(_line(root, location[:-1]), where, "it is missing", f"Add a line `{location[-1]}: ...`.")
+    fix = "Change it as the message says." if kind == "value_error" else "Give it a value of that kind."
+    return Problem(_line(root, location), where, message, fix)
+
+
+def _known_keys(location: Location) -> set[str]:
+    """The keys that may stand where an unknown one was found."""
+    model: type[BaseModel] = Settings
+    if location[0] == "sources":
+        model = MappedField if "mapping" in location else FileSource
+    names = {field.alias or name for name, field in model.model_fields.items()}
+    return names - {"name"} if model is FileSource else names
+
+
+def _line(node: yaml.Node | None, location: Location) -> int | None:
+    """The line of a value, or of the innermost thing around it that the file has."""
+    line = None
+    for step in location:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = next(((key, value) for key, value in node.value if key.value == str(step)), None)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+def _repeated_keys(node: yaml.Node | None, inside: str = "") -> Iterator[Problem]:
+    """YAML lets a second key win silently; here it is a mistake."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        where, line = f"{inside}{key.value}", key.start_mark.line + 1
+        if key.value in seen:
+            yield Problem(line, where, f"the key stands on line {seen[key.value]} too", "Keep one of them.")
+        seen[key.value] = line
+        yield from _repeated_keys(value, f"{where}.")

@@ -1,0 +1,63 @@
+"""Read-only questions to the warehouse: one statement, as the analyst's role, under a time limit."""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import psycopg
+from psycopg import sql
+
+from pipelines.warehouse.connection import Warehouse
+
+ANALYST = "agentmill_analyst"
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The columns of an answer, and its rows as they come."""
+
+    columns: list[str]
+    rows: Iterator[tuple[object, ...]]
+
+
+@contextmanager
+def ask(warehouse: Warehouse, question: str, timeout_seconds: int = 300) -> Iterator[Answer]:
+    """Run one statement that only reads. Raises psycopg.Error for writing, a second statement, or the timeout."""
+    with warehouse.connect() as connection:
+        _become_analyst(connection)
+        connection.execute("select set_config('statement_timeout', %s, false)", [f"{timeout_seconds}s"])
+        connection.execute("set default_transaction_read_only = on")
+        # Binary results go through the extended protocol, which refuses a second statement.
+        cursor = connection.execute(question.encode(), binary=True)
+        yield Answer([column.name for column in cursor.description or ()], iter(cursor if cursor.description else ()))
+
+
+def write_csv(answer: Answer, out: IO[str]) -> None:
+    """Write an answer as CSV. A text that a spreadsheet would run as a formula gets a quote before it."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(answer.columns)
+    for row in answer.rows:
+        writer.writerow([_defused(value) for value in row])
+
+
+def write_json(answer: Answer, out: IO[str]) -> None:
+    """Write an answer as a JSON list of objects, one per line."""
+    out.write("[")
+    for number, row in enumerate(answer.rows):
+        record = json.dumps(dict(zip(answer.columns, row, strict=True)), default=str, ensure_ascii=False)
+        out.write(f"{',' if number else ''}\n{record}")
+    out.write("\n]\n")
+
+
+def _become_analyst(connection: psycopg.Connection) -> None:
+    """Take the analyst's role, where the database has it."""
+    if connection.execute("select from pg_roles where rolname = %s", [ANALYST]).fetchone() is not None:
+        connection.execute(sql.SQL("set role {}").format(sql.Identifier(ANALYST)))
+
+
+def _defused(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
