@@ -5,7 +5,7 @@ import dagster as dg
 from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import table
-from pipelines.failures import publish_clusters, publish_signatures
+from pipelines.failures import COLUMNS, publish_clusters, publish_signatures
 from pipelines.warehouse.executions import published_day
 
 _TOP = 10
@@ -24,7 +24,7 @@ _TOP = 10
 def failure_signatures_daily(context: dg.AssetExecutionContext, mill: Mill) -> None:
     """What failed on a day, by the identity of its message. Grain: UTC day and signature."""
     for day in each_day(context, "fingerprint"):
-        published = published_day(day, mill.lake, mill.warehouse)
+        published = published_day(day, mill.lake, mill.warehouse, COLUMNS)
         if published is not None:
             facts = publish_signatures(published, mill.warehouse)
             context.add_asset_metadata(

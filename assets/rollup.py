@@ -6,7 +6,7 @@ from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results
 from pipelines.failures import categorize_failures
-from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, CUBE, MODEL_DAILY, roll_up
+from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, COLUMNS, CUBE, MODEL_DAILY, roll_up
 from pipelines.warehouse.executions import published_day
 
 _GRAINS = {
@@ -47,7 +47,7 @@ def rollups(context: dg.AssetExecutionContext, mill: Mill) -> _PerTable:
     """All rollup tables. A day that is not published as cleaned keeps its old rollups, like its old executions."""
     verdicts = {}
     for day in each_day(context, "roll up"):
-        published = published_day(day, mill.lake, mill.warehouse)
+        published = published_day(day, mill.lake, mill.warehouse, COLUMNS)
         if published is None:
             continue
         rows, verdict = roll_up(published, categorize_failures, mill.warehouse)

@@ -19,7 +19,7 @@ from pipelines.sources.records import map_records
 from pipelines.sources.streams import UnreadableInputError
 from pipelines.sources.timestamps import read_times
 
-_SPOOL_BYTES = 256 * 2**20
+_SPOOL_BYTES = 128 * 2**20
 _MOST_HELD = 8
 """Batches of a file held back, to bound memory, until its first dated record turns up."""
 
@@ -141,10 +141,16 @@ def place(
 
 def _event_days(batch: pl.DataFrame, source: FileSource, read_at: datetime) -> pl.Series:
     """The UTC day of each record's event time; null where it tells none."""
-    usable = batch["problem"].is_null()
-    mapped = map_records(batch.filter(usable), source, only=source.time_columns)
-    days = read_times(mapped, source, read_at)["event_time"].dt.date()
-    return pl.Series("day", [None], pl.Date).new_from_index(0, batch.height).scatter(usable.arg_true(), days)
+    day = pl.Series("day", [None], pl.Date).new_from_index(0, batch.height)
+    undated = batch["problem"].is_null()
+    for column in source.time_columns:  # the fallback is read only where the first time is missing
+        if not undated.any():
+            break
+        mapped = map_records(batch.filter(undated), source, only=[column])
+        told = read_times(mapped, source, read_at)["event_time"].dt.date()
+        day = day.scatter(undated.arg_true(), told)
+        undated &= day.is_null()
+    return day
 
 
 class _Spool:
@@ -174,7 +180,7 @@ class _Spool:
     def _write(self) -> None:
         for day, batches in self._gathered.items():
             for alike in _group_by_schema(batches):
-                self._parts[day].append(self._lake.write(self._dataset, day, alike))
+                self._parts[day].append(self._lake.write(self._dataset, day, alike, briefly=True))
             batches.clear()
         self._bytes = 0
 

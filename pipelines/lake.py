@@ -7,7 +7,7 @@ rows again changes nothing, and a writer killed half-way leaves only parts that 
 import hashlib
 import io
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,10 +73,13 @@ class Lake:
             restricted.chmod(stat.S_IRWXU)
         self._store = open_store(url, options or {})
 
-    def write(self, dataset: str, day: date, rows: pl.DataFrame) -> Part:
-        """Write rows aside. They are not part of the day before a receipt that names them is committed."""
+    def write(self, dataset: str, day: date, rows: pl.DataFrame, *, briefly: bool = False) -> Part:
+        """Write rows aside. They are not part of the day before a receipt that names them is committed.
+
+        What is kept `briefly` is packed faster and less tightly.
+        """
         buffer = io.BytesIO()
-        rows.write_parquet(buffer, compression="zstd", compression_level=1)
+        rows.write_parquet(buffer, compression="lz4" if briefly else "zstd", compression_level=None if briefly else 1)
         content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest()
         part = Part(path=f"{_folder(dataset, day)}/{digest[:32]}.parquet", rows=rows.height, sha256=digest)
@@ -93,12 +96,12 @@ class Lake:
         stored = self.get_text(_receipt_path(dataset, day))
         return None if stored is None else kind.model_validate_json(stored)
 
-    def read(self, part: Part) -> pl.DataFrame:
-        """Read a part. Raises CorruptPartError where its bytes changed since it was written."""
+    def read(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Read a part, or some columns of it. Raises CorruptPartError where its bytes changed since it was written."""
         content = bytes(obstore.get(self._store, part.path).bytes())
         if hashlib.sha256(content).hexdigest() != part.sha256:
             raise CorruptPartError(f"{self.url}/{part.path} has changed since it was written; run its day again")
-        return pl.read_parquet(io.BytesIO(content))
+        return pl.read_parquet(io.BytesIO(content), columns=None if columns is None else list(columns))
 
     def days(self, dataset: str) -> list[date]:
         """The days of a dataset that were ever committed, in order."""

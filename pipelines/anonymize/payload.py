@@ -19,7 +19,7 @@ KNOWN_KEYS = frozenset(
 
 _OTHER_KEY = "<key>"
 _MAX_SHAPE = 2_000
-_STRUCTURE = "case when json_valid(record) then json_structure(record)::varchar end"
+_STRUCTURE = "try(json_structure(record)::varchar)"
 _LEAVES = {"VARCHAR": "str", "UBIGINT": "int", "BIGINT": "int", "HUGEINT": "int", "DOUBLE": "num", "BOOLEAN": "bool"}
 
 

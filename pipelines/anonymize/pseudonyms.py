@@ -1,7 +1,7 @@
 """Pseudonyms and digests: stable under one key, different under another, impossible to guess without it."""
 
 import polars as pl
-import polars_hash  # noqa: F401 - registers the `chash` expressions
+import polars_hash  # noqa: F401 - registers the `chash` and `nchash` expressions
 
 from pipelines.anonymize.keys import PseudonymKey
 
@@ -14,16 +14,23 @@ def pseudonymize(values: pl.Series, domain: str, key: PseudonymKey) -> pl.Series
 
     Null and empty text are null.
     """
-    return _digest(values.replace("", None), domain, key).alias(values.name)
+    given = values.replace("", None).alias("value")
+    unique = given.drop_nulls().unique().to_frame()
+    pseudonyms = unique.with_columns(pseudonym=pl.concat_str(pl.lit(f"{key.id}_"), _hmac(pl.col("value"), domain, key)))
+    joined = given.to_frame().join(pseudonyms, on="value", how="left", maintain_order="left")
+    return joined["pseudonym"].alias(values.name)
 
 
 def digest(values: pl.Series, domain: str, key: PseudonymKey) -> pl.Series:
-    """Keyed digest of a value, for telling equal from different without keeping it."""
-    return _digest(values, domain, key).str.split_exact("_", 1).struct.field("field_1").alias(values.name)
+    """Keyed digest of long values, for telling equal from different without keeping them.
+
+    XXH3 (128 bits) makes them short, HMAC-SHA256 makes the result say nothing to those without the key.
+    """
+    short = pl.col("value").nchash.xxh3_128().cast(pl.String)  # type: ignore[attr-defined]
+    return values.to_frame("value").select(_hmac(short, domain, key)).to_series().alias(values.name)
 
 
-def _digest(values: pl.Series, domain: str, key: PseudonymKey) -> pl.Series:
-    message = pl.concat_str(pl.lit(f"{domain}\x1f"), pl.col("value"))
-    hashed = message.chash.hmac_sha256(key=key.secret.hex())  # type: ignore[attr-defined]
-    prefixed = pl.concat_str(pl.lit(f"{key.id}_"), hashed.str.head(_DIGITS))
-    return values.to_frame("value").select(prefixed).to_series()
+def _hmac(value: pl.Expr, domain: str, key: PseudonymKey) -> pl.Expr:
+    message = pl.concat_str(pl.lit(f"{domain}\x1f"), value)
+    hashed: pl.Expr = message.chash.hmac_sha256(key=key.secret.hex())  # type: ignore[attr-defined]
+    return hashed.str.head(_DIGITS)

@@ -34,18 +34,19 @@ def sanitize(columns: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
     All columns are text; null stays null, rows keep their order. Every distinct text is worked on once. Fails closed:
     a text that cannot be sanitized becomes `<unsanitized>`.
     """
-    unique = pl.concat([column.rename("given").drop_nulls().unique() for column in columns]).unique()
-    table = _sanitize_unique(unique).insert_column(0, unique)
+    unique = {column.name: column.unique().drop_nulls() for column in columns if column.null_count() < len(column)}
+    given = pl.concat([pl.Series([], dtype=pl.String), *unique.values()]).unique().alias("given")
+    table = _sanitize_unique(given).insert_column(0, given)
     changed = table.filter((pl.col("text") != pl.col("given")) | (pl.col("removed") != ""))
-    if changed.is_empty():
-        return columns, pl.Series("removed", [None], dtype=pl.String).new_from_index(0, columns.height)
-    texts, removed = [], []
-    for column in columns:
-        looked_up = column.to_frame("given").join(changed, on="given", how="left", maintain_order="left")
-        texts.append(looked_up.select(pl.coalesce("text", "given").alias(column.name)).to_series())
-        removed.append(looked_up["removed"].alias(column.name))
-    gathered = pl.DataFrame(removed).select(removed=pl.concat_str(pl.all(), ignore_nulls=True))
-    return pl.DataFrame(texts), gathered.to_series()
+    touched = [name for name, texts_of in unique.items() if texts_of.is_in(changed["given"].implode()).any()]
+    texts, removed = {}, []
+    for name in touched:
+        column = columns[name].to_frame("given")
+        looked_up = column.join(changed, on="given", how="left", maintain_order="left")
+        texts[name] = looked_up.select(pl.coalesce("text", "given")).to_series()
+        removed.append(looked_up["removed"].alias(name))
+    gathered = pl.DataFrame([pl.Series("", [None], pl.String).new_from_index(0, columns.height), *removed])
+    return columns.with_columns(**texts), gathered.select(pl.concat_str(pl.all(), ignore_nulls=True)).to_series()
 
 
 def sanitize_texts(texts: pl.Series) -> pl.Series:

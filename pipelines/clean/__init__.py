@@ -74,14 +74,15 @@ def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey) -
     for source in sources:
         raw = _raw_receipt(day, source, lake)
         cleaned = clean_records((lake.read(part) for part in raw.parts), source, key, raw.read_at, day)
+        counts.append(_count(raw, cleaned))
         executions.append(cleaned.executions)
         quarantine.append(cleaned.quarantine)
-        counts.append(_count(raw, cleaned))
+        del cleaned  # its rows are sorted below, and a second reference would keep a second copy
     receipt = CleanReceipt(
         day=day,
         key_id=key.id,
         sources=counts,
-        parts=[lake.write(CLEAN_EXECUTIONS, day, pl.concat(executions).sort("event_time", "source", "execution_id"))],
+        parts=[lake.write(CLEAN_EXECUTIONS, day, _in_event_order(executions))],
         quarantine=[lake.write(QUARANTINED, day, pl.concat(quarantine).sort("source", "file", "line"))],
     )
     lake.commit(QUARANTINED, day, Receipt(parts=receipt.quarantine))
@@ -107,7 +108,7 @@ def clean_records(
 def _draft(records: pl.DataFrame, source: Source, key: PseudonymKey, read_at: datetime) -> pl.DataFrame:
     """One draft per usable record: typed, repaired, and with a `problem` where it is no execution."""
     mapped = map_records(records, source)
-    text = to_text(records["record"])
+    text = records["record"] if records.schema["record"] == pl.String else to_text(records["record"])
     drafts = (
         records.select(_POSITION)
         .with_columns(mapped.select("problem", "status_raw", f"^{ATTRIBUTE}.*$"))
@@ -125,6 +126,14 @@ def _draft(records: pl.DataFrame, source: Source, key: PseudonymKey, read_at: da
     return drafts.pipe(reject, pl.col("execution_id").is_null(), "no_execution_id").with_columns(
         text=pl.when(pl.col("problem").is_not_null()).then("text")
     )
+
+
+def _in_event_order(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all parts by event time, source and id. Takes the parts away, to hold each column only once."""
+    rows = pl.concat(parts)
+    parts.clear()
+    order = rows.select(pl.arg_sort_by("event_time", "source", "execution_id")).to_series()
+    return pl.DataFrame([rows.drop_in_place(name).gather(order) for name in rows.columns])
 
 
 def _raw_receipt(day: date, source: Source, lake: Lake) -> RawReceipt:

@@ -37,7 +37,7 @@ def anonymize(drafts: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
         .pipe(_describe_payload, "output")
         .drop(column.name for column in PERSONAL_INPUTS)
         .pipe(_sanitize_texts)
-        .pipe(lambda rows: rows.with_columns(quality_flags=flags(rows)))
+        .pipe(lambda rows: rows.with_columns(flags(rows).alias("quality_flags")))
     )
 
 

@@ -25,8 +25,18 @@ def flag(draft: pl.DataFrame, name: str, condition: pl.Expr) -> pl.DataFrame:
     return draft.with_columns((earlier | condition.fill_null(value=False)).alias(column))
 
 
-def flags(draft: pl.DataFrame) -> pl.Expr:
-    """The names of all flags of a row, sorted."""
+def flags(draft: pl.DataFrame) -> pl.Series:
+    """The names of all flags of each row, sorted. Few combinations occur, so each is spelled out once."""
     names = sorted(column for column in draft.columns if column.startswith(FLAG))
-    marks = [pl.when(pl.col(name)).then(pl.lit(name.removeprefix(FLAG))) for name in names]
-    return pl.concat_list(marks).list.drop_nulls() if marks else pl.lit([], pl.List(pl.String))
+    combination = draft.select(
+        pl.sum_horizontal(pl.col(name).cast(pl.Int64) * 2**place for place, name in enumerate(names))
+    )
+    found = combination.to_series().alias("combination")
+    spelled = {
+        "combination": found.unique(),
+        "flags": [
+            [name.removeprefix(FLAG) for place, name in enumerate(names) if one >> place & 1] for one in found.unique()
+        ],
+    }
+    table = pl.DataFrame(spelled, schema={"combination": pl.Int64, "flags": pl.List(pl.String)})
+    return found.to_frame().join(table, on="combination", how="left", maintain_order="left")["flags"]

@@ -15,10 +15,10 @@ class Duplicates:
 
 def keep_latest(draft: pl.DataFrame) -> tuple[pl.DataFrame, Duplicates]:
     """One row per execution id: the latest end wins, then the largest digest, so that order cannot matter."""
+    if draft["execution_id"].n_unique() == draft.height:
+        return draft, Duplicates(0, 0)
     keys = draft.select("execution_id", "completed_at", "row_hash").with_row_index("row")
     repeated = keys.filter(pl.col("execution_id").is_duplicated())
-    if repeated.is_empty():
-        return draft, Duplicates(0, 0)
     ranked = repeated.sort("completed_at", "row_hash", descending=True, nulls_last=True)
     losers = ranked.filter(~pl.col("execution_id").is_first_distinct())
     conflicts = repeated.group_by("execution_id").agg(pl.col("row_hash").n_unique()).filter(pl.col("row_hash") > 1)

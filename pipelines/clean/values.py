@@ -23,7 +23,8 @@ def type_values(draft: pl.DataFrame, mapped: pl.DataFrame, source: Source) -> pl
         elif column.dtype == TEXTS:
             draft = draft.with_columns(_to_word_list(mapped[name]).alias(name))
         else:
-            draft = draft.with_columns(to_text(mapped[name]).alias(name))
+            text = mapped[name] if mapped[name].dtype == pl.String else to_text(mapped[name])
+            draft = draft.with_columns(text.alias(name))
     return draft
 
 

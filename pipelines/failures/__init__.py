@@ -15,6 +15,20 @@ from pipelines.warehouse.publish import replace_rows
 SIGNATURES = "failure_signatures_daily"
 CLUSTERS = "failure_clusters"
 
+COLUMNS = (
+    "event_time",
+    "source",
+    "execution_id",
+    "status",
+    "error_type",
+    "error_message",
+    "agent_id",
+    "agent_version",
+    "model",
+    "user_key",
+)
+"""What is read of an execution."""
+
 _SAMPLES = 5
 _AFFECTED = ("agent_ids", "agent_versions", "models")
 FACTS = pl.Schema(

@@ -30,6 +30,22 @@ _DIMENSIONS = (
     "failure_category",
 )
 
+_MEASURED = (
+    "duration_ms",
+    "cost_usd",
+    "credits",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "llm_calls",
+    "tool_calls",
+    "files_modified",
+)
+COLUMNS = ("event_time", "agent_name", "user_key", "error_type", "error_message", *_DIMENSIONS[:-1], *_MEASURED)
+"""What is read of an execution."""
+
 
 class ConservationError(Exception):
     """Two tables of one day contradict each other; neither is published."""
@@ -53,12 +69,12 @@ def roll_up(day: PublishedDay, categorize: Categorize, warehouse: Warehouse) -> 
 
 
 def compute(executions: pl.DataFrame, categorize: Categorize) -> dict[str, pl.DataFrame]:
-    """The rollup tables of one day of executions, by name."""
+    """The rollup tables of one day of executions, by name. The executions are in the order of their event times."""
     rows = executions.with_columns(
         categorize(executions).alias("failure_category"),
         day=pl.col("event_time").dt.date(),
         hour=pl.col("event_time").dt.truncate("1h"),
-    ).sort("event_time", "source", "execution_id")
+    )
     latest_name = pl.col("agent_name").last()
     return {
         CUBE: _group(rows, ["day", "hour", *_DIMENSIONS], additive_metrics()),

@@ -3,13 +3,14 @@
 import polars as pl
 
 _TRUTH = {"true": True, "t": True, "yes": True, "1": True, "false": False, "f": False, "no": False, "0": False}
+_SPACE = " \t\r\n\v\f"
 _LARGEST_EXACT_FLOAT = 2.0**53
 _LARGEST_AMOUNT = 1e15
 
 
 def to_text(values: pl.Series) -> pl.Series:
     """Text without surrounding space; the empty text is null. Nested values become JSON."""
-    text = _as_json(values) if values.dtype.is_nested() else values.cast(pl.String).str.strip_chars()
+    text = _as_json(values) if values.dtype.is_nested() else values.cast(pl.String).str.strip_chars(_SPACE)
     return text.zip_with(text != "", pl.Series([None], dtype=pl.String))
 
 

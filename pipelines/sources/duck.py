@@ -8,12 +8,16 @@ import polars as pl
 
 def query_column(record: pl.Series, expression: str, *parameters: object) -> pl.Series:
     """Evaluate an SQL expression over a column named `record`. Rows keep their order."""
+    return query(record, f"select {expression} as found from records", *parameters)["found"]  # noqa: S608
+
+
+def query(record: pl.Series, sql: str, *parameters: object) -> pl.DataFrame:
+    """Answer a query over `records`, a table of the one column `record`. Rows keep their order."""
     with database().cursor() as connection:
-        connection.register("records", record.to_frame("record").to_arrow())
-        relation = connection.sql(f"select {expression} as found from records", params=list(parameters))  # noqa: S608
-        found = pl.from_arrow(relation.to_arrow_table())
-    assert isinstance(found, pl.DataFrame)  # noqa: S101 - a table arrives as a frame
-    return found["found"]
+        connection.register("records", record.to_frame("record").to_arrow(compat_level=pl.CompatLevel.newest()))
+        answer = pl.from_arrow(connection.sql(sql, params=list(parameters)).to_arrow_table())
+    assert isinstance(answer, pl.DataFrame)  # noqa: S101 - a table arrives as a frame
+    return answer
 
 
 @cache

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -18,7 +19,7 @@ from pydantic import BaseModel, Field, SecretStr
 from pipelines.lake import open_store
 from pipelines.sources.ndjson import MAX_LINE_BYTES, read_ndjson
 from pipelines.sources.source import Source
-from pipelines.sources.streams import InputStream, UnreadableInputError
+from pipelines.sources.streams import InputStream, Readable, UnreadableInputError
 from pipelines.sources.tabular import read_csv, read_parquet
 
 FileFormat = Literal["ndjson", "csv", "parquet"]
@@ -84,17 +85,16 @@ class FileReading:
     def __init__(self, source: FileSource, file: InputFile) -> None:
         self._source = source
         self._file = file
-        self._store = _open(source)
         self._format, self._compression = _kind(source, file.path)
         self.sha256 = ""
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         try:
-            handle = obstore.open_reader(self._store, self._file.path, buffer_size=_BUFFER_BYTES)
-            stream = InputStream(handle, self._file.size, self._compression)
-            for batch in self._batches(stream):
-                yield _positioned(batch, self._file.path)
-            self.sha256 = stream.sha256
+            with _open_file(self._source, self._file.path) as handle:
+                stream = InputStream(handle, self._file.size, self._compression)
+                for batch in self._batches(stream):
+                    yield _positioned(batch, self._file.path)
+                self.sha256 = stream.sha256
             self._compare_with_manifest()
         except UnreadableInputError as error:
             raise UnreadableInputError(f"`{self._file.path}` cannot be used: {error}") from error
@@ -114,7 +114,7 @@ class FileReading:
     def _compare_with_manifest(self) -> None:
         """A sender may lay `<file>.sha256` beside a file; then the file must be whole."""
         try:
-            manifest = bytes(obstore.get(self._store, self._file.path + _DIGEST_SUFFIX).bytes()).decode()
+            manifest = bytes(obstore.get(_open(self._source), self._file.path + _DIGEST_SUFFIX).bytes()).decode()
         except FileNotFoundError:
             return
         if manifest.split()[:1] != [self.sha256]:
@@ -134,7 +134,7 @@ def list_files(source: FileSource) -> Listing:
 
 def _look(source: FileSource) -> list[InputFile]:
     root, pattern = _split_glob(source.path)
-    if root.startswith("file:") and not Path(unquote(urlsplit(root).path)).is_dir():
+    if root.startswith("file:") and not _folder_of(root).is_dir():
         return []
     entries = (entry for page in obstore.list(_open(source)) for entry in page)
     files = (
@@ -148,6 +148,21 @@ def _look(source: FileSource) -> list[InputFile]:
 def _open(source: FileSource) -> ObjectStore:
     root, _ = _split_glob(source.path)
     return open_store(root, {name: value.get_secret_value() for name, value in source.storage.items()})
+
+
+@contextmanager
+def _open_file(source: FileSource, path: str) -> Iterator[Readable]:
+    """A file of the source to read from its start; from disk without a detour."""
+    root, _ = _split_glob(source.path)
+    if root.startswith("file:"):
+        with (_folder_of(root) / path).open("rb", buffering=0) as file:
+            yield file
+    else:
+        yield obstore.open_reader(_open(source), path, buffer_size=_BUFFER_BYTES)
+
+
+def _folder_of(file_url: str) -> Path:
+    return Path(unquote(urlsplit(file_url).path))
 
 
 def _split_glob(path: str) -> tuple[str, tuple[str, ...]]:

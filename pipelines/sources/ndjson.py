@@ -13,7 +13,7 @@ from pipelines.sources.streams import InputStream, UnreadableInputError
 
 MAX_LINE_BYTES = 8 * 2**20
 MAX_DEPTH = 100
-_BLOCK_BYTES = 32 * 2**20
+_BLOCK_BYTES = 16 * 2**20
 _NEWLINE = 10
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -36,29 +36,37 @@ def read_ndjson(stream: InputStream, max_line_bytes: int = MAX_LINE_BYTES) -> It
                 continue
             yield _too_long(offset, line)
             offset, line, dropped = offset + dropped, line + 1, 0
-        block = carry + chunk
-        end = block.rfind(b"\n") + 1
-        if end:
-            yield _judge(_split(block[:end], offset, line, max_line_bytes))
-            offset, line = offset + end, line + block.count(b"\n", 0, end)
-        carry = block[end:]
+        block = carry + chunk if carry else chunk
+        bounds = _line_bounds(block, offset)
+        if len(bounds) > 1:
+            yield _judge(_split(block, bounds, offset, line, max_line_bytes))
+        line += len(bounds) - 1
+        carry, offset = block[bounds[-1] :], offset + int(bounds[-1])
         if len(carry) > max_line_bytes:
             carry, dropped = b"", len(carry)
     if dropped:
         yield _too_long(offset, line)
     elif carry:
-        last = _judge(_split(carry, offset, line, max_line_bytes))
+        bounds = np.array([_bom_length(carry, offset), len(carry)])
+        last = _judge(_split(carry, bounds, offset, line, max_line_bytes))
         yield last.with_columns(pl.col("problem").replace("malformed", "torn"))
 
 
-def _split(block: bytes, offset: int, first_line: int, max_line_bytes: int) -> pl.DataFrame:
-    """The lines of a block that starts at a line's start, as text."""
+def _line_bounds(block: bytes, offset: int) -> NDArray[np.int64]:
+    """Where the whole lines of a block begin, and where the last of them ends. A block starts with a line."""
+    newlines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == _NEWLINE)
+    return np.concatenate(([_bom_length(block, offset)], newlines + 1))
+
+
+def _bom_length(block: bytes, offset: int) -> int:
+    """How many bytes at the start of the input are a byte order mark. Raises UnreadableInputError for UTF-16."""
     if offset == 0 and block.startswith(_UTF16_BOMS):
         raise UnreadableInputError("it is UTF-16; convert it to UTF-8")
-    skipped = len(_UTF8_BOM) if offset == 0 and block.startswith(_UTF8_BOM) else 0
-    newlines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == _NEWLINE)
-    starts = np.concatenate(([skipped], newlines + 1)).astype(np.int64)
-    bounds = starts if starts[-1] == len(block) else np.append(starts, len(block))
+    return len(_UTF8_BOM) if offset == 0 and block.startswith(_UTF8_BOM) else 0
+
+
+def _split(block: bytes, bounds: NDArray[np.int64], offset: int, first_line: int, max_line_bytes: int) -> pl.DataFrame:
+    """The lines of a block between the bounds, as text; blank ones are left out."""
     lines = pl.DataFrame(
         {
             "line": np.arange(first_line, first_line + len(bounds) - 1),
@@ -67,13 +75,14 @@ def _split(block: bytes, offset: int, first_line: int, max_line_bytes: int) -> p
         }
     )
     record = _decode(block, bounds)
+    too_long = pl.col("is_too_long")
     return lines.with_columns(
-        pl.when(pl.col("is_too_long"))
+        pl.when(too_long)
         .then(pl.lit("line_too_long"))
         .when(record.is_null())
         .then(pl.lit("not_utf8"))
         .alias("problem"),
-        pl.when(~pl.col("is_too_long")).then(record.str.strip_chars_end("\r\n")).alias("record"),
+        pl.when(~too_long).then(record.str.strip_chars_end("\r\n")).alias("record"),
     ).filter(pl.col("record").str.contains(r"\S").fill_null(value=True))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.sources.casting import to_booleans, to_integers, to_reals, to_text
-from pipelines.sources.duck import query_column
+from pipelines.sources.duck import query, query_column
 from pipelines.sources.mapping import OTHERWISE, FieldType, MappedField, Path, path_of, sql_paths
 from pipelines.sources.source import Source
 
@@ -59,7 +59,7 @@ def map_records(records: pl.DataFrame, source: Source, only: Collection[str] | N
 def _measured(values: pl.Series, field: MappedField | None) -> pl.Series:
     """Empty text, and the values that mean "not measured", become null."""
     if values.dtype == pl.String:
-        values = to_text(values)
+        values = to_text(values)  # the one place where texts are trimmed
     if field is None or not field.null_if:
         return values
     unmeasured = values.cast(pl.String).is_in(field.null_if).fill_null(value=False)
@@ -142,8 +142,9 @@ def _values(record: pl.Series, paths: list[Path]) -> list[pl.Series]:
     if not paths:
         return []
     pointers = ["$" + "".join(step if step.startswith("[") else f'."{step}"' for step in path) for path in paths]
-    found = query_column(record, "json_extract_string(record, ?)", pointers)
-    return [found.list.get(position) for position in range(len(paths))]
+    columns = ", ".join(f"found[{place}] as v{place}" for place in range(1, len(paths) + 1))
+    once = "with parsed as materialized (select json_extract_string(record, ?) as found from records)"
+    return query(record, f"{once} select {columns} from parsed", pointers).get_columns()  # noqa: S608 - our own names
 
 
 def _reach(values: pl.Series, path: Path) -> pl.Series:

@@ -19,7 +19,7 @@ class UnreadableInputError(Exception):
 class Readable(Protocol):
     """Anything that hands out its bytes in turn."""
 
-    def read(self, size: int, /) -> bytes | obstore.Bytes:
+    def read(self, size: int, /) -> bytes | obstore.Bytes | None:
         """Return up to `size` bytes; none at the end."""
         ...
 
@@ -38,7 +38,8 @@ class _Fingerprinted(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         wanted = self._left if size < 0 else min(size, self._left)
-        chunk = bytes(self._handle.read(wanted))
+        chunk = self._handle.read(wanted)
+        chunk = chunk if isinstance(chunk, bytes) else bytes(chunk or b"")
         self._left -= len(chunk)
         self.count += len(chunk)
         self.digest.update(chunk)

@@ -13,7 +13,7 @@ from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt
 from pipelines.lake import Lake
 from pipelines.sources.source import Source
 from pipelines.validate.conservation import judge_conservation, judge_inputs, judge_quarantine
-from pipelines.validate.expectations import judge_rows
+from pipelines.validate.expectations import COLUMNS, judge_rows
 from pipelines.validate.verdict import DayVerdict
 
 
@@ -26,7 +26,7 @@ def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
     receipt = lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
     if receipt is None:
         raise MissingDayError(f"{day} has not been cleaned; run clean_executions for it first")
-    rows = pl.concat([lake.read(part) for part in receipt.parts])
+    rows = pl.concat([lake.read(part, COLUMNS) for part in receipt.parts])
     verdict = DayVerdict(
         day=day,
         content=receipt.content,

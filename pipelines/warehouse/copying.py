@@ -6,7 +6,7 @@ import pgpq
 import polars as pl
 import psycopg
 import pyarrow as pa
-from pgpq.encoders import LargeStringEncoderBuilder
+from pgpq.encoders import StringViewEncoderBuilder
 from pgpq.schema import Jsonb
 from psycopg import sql
 
@@ -15,7 +15,9 @@ _BATCH_ROWS = 65_536
 
 def copy_frame(connection: psycopg.Connection, frame: pl.DataFrame, schema: str, table: str) -> int:
     """Append a frame to a table with columns of its names and types, and return how many rows arrived."""
-    arrow: pa.Table = frame.to_arrow()
+    known = [column.name for column in frame if column.null_count() < frame.height]  # nulls need not be sent
+    frame = frame.select(known or frame.columns[:1])
+    arrow: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
     json_columns = _json_columns(connection, schema, table)
     encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(
         arrow.schema, {field.name: _encoder(field, is_json=field.name in json_columns) for field in arrow.schema}
@@ -42,5 +44,5 @@ def _json_columns(connection: psycopg.Connection, schema: str, table: str) -> se
 
 def _encoder(field: pa.Field, *, is_json: bool) -> Any:  # noqa: ANN401 - the union of all encoders
     if is_json:
-        return LargeStringEncoderBuilder.new_with_output(field, Jsonb())
+        return StringViewEncoderBuilder.new_with_output(field, Jsonb())
     return pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(field)

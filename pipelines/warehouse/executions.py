@@ -1,5 +1,6 @@
 """A clean day into the table of executions, with the receipts that account for it: only if its verdict allows it."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Literal
 
@@ -28,7 +29,7 @@ class Publication(BaseModel, frozen=True):
 
 
 class PublishedDay(BaseModel, frozen=True, arbitrary_types_allowed=True):
-    """A day as readers see it: its rows, and the content that everything derived from them depends on."""
+    """A day as readers see it: its rows by event time, and the content that all derived from them depends on."""
 
     day: date
     content: str
@@ -59,8 +60,8 @@ def publish_executions(day: date, lake: Lake, warehouse: Warehouse) -> Publicati
     return Publication(day=day, outcome="published" if changed else "unchanged", rows=receipt.rows)
 
 
-def published_day(day: date, lake: Lake, warehouse: Warehouse) -> PublishedDay | None:
-    """The rows of a day as published, from the lake; None where another clean day, or none, is published.
+def published_day(day: date, lake: Lake, warehouse: Warehouse, columns: Sequence[str]) -> PublishedDay | None:
+    """These columns of a day as published, from the lake; None where another clean day, or none, is published.
 
     A blocked day keeps its old rows in the warehouse, and so must keep everything that was derived from them.
     """
@@ -71,7 +72,9 @@ def published_day(day: date, lake: Lake, warehouse: Warehouse) -> PublishedDay |
         published = loaded_content(connection, EXECUTIONS, day)
     if published != _content(receipt):
         return None
-    return PublishedDay(day=day, content=published, rows=pl.concat([lake.read(part) for part in receipt.parts]))
+    return PublishedDay(
+        day=day, content=published, rows=pl.concat([lake.read(part, columns) for part in receipt.parts])
+    )
 
 
 def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:
