@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,7 +15,6 @@ from rich.progress import (
     SpinnerColumn,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -38,7 +38,7 @@ def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 @contextmanager
 def progress_of_days(total: int) -> Iterator[None]:
-    """Show how far each stage has come with so many days, while Dagster runs in this process."""
+    """Show how far each stage has come with so many days while Dagster runs in this process; then what took long."""
     console = Console(file=os.fdopen(os.dup(2), "w"), highlight=False)  # Dagster captures the streams of its steps
     columns = (
         SpinnerColumn(),
@@ -46,9 +46,9 @@ def progress_of_days(total: int) -> Iterator[None]:
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn("days"),
-        TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[doing]}"),
     )
+    started = time.monotonic()
     with Progress(*columns, console=console) as progress:
         handler = _StageHandler(progress, total)
         told.addHandler(handler)
@@ -57,6 +57,8 @@ def progress_of_days(total: int) -> Iterator[None]:
             yield
         finally:
             told.removeHandler(handler)
+    spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in handler.seconds.items())
+    console.print(f"{time.monotonic() - started:.1f} s: {spent}", style="dim")
 
 
 class _StageHandler(logging.Handler):
@@ -64,16 +66,21 @@ class _StageHandler(logging.Handler):
 
     def __init__(self, progress: Progress, total: int) -> None:
         super().__init__()
+        self.seconds: dict[str, float] = defaultdict(float)
         self._progress = progress
         self._total = total
         self._tasks: dict[str, TaskID] = {}
         self._before: Counter[str] = Counter()
+        self._last = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Move the stage's bar to where the record says it is."""
         stage, done, total, doing = (vars(record)[name] for name in ("stage", "done", "total", "doing"))
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=self._total, doing="")
+        now = time.monotonic()
+        self.seconds[stage] += now - self._last if done else 0
+        self._last = now
         self._progress.update(self._tasks[stage], completed=self._before[stage] + done, doing=doing)
         if done == total:
             self._before[stage] += total

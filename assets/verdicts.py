@@ -25,7 +25,7 @@ def check_results(
         for verdict in given:
             by_check.setdefault(verdict.check, {})[day] = verdict
             if len(verdicts) > 1:
-                _report_day(context, asset, day, verdict)
+                context.log_event(_of_day(asset, day, verdict))
     return [_overall(asset, check, of_days) for check, of_days in by_check.items()]
 
 
@@ -62,8 +62,8 @@ def _overall(asset: str, check: str, of_days: Mapping[date, Verdict]) -> dg.Asse
     )
 
 
-def _report_day(context: dg.AssetExecutionContext, asset: str, day: date, verdict: Verdict) -> None:
-    evaluation = dg.AssetCheckEvaluation(
+def _of_day(asset: str, day: date, verdict: Verdict) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(asset),
         check_name=verdict.check,
         passed=verdict.passed,
@@ -72,9 +72,3 @@ def _report_day(context: dg.AssetExecutionContext, asset: str, day: date, verdic
         description=verdict.message,
         partition=day.isoformat(),
     )
-    event = dg.DagsterEvent(
-        event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
-        job_name=context.run.job_name,
-        event_specific_data=evaluation,
-    )
-    context.instance.report_dagster_event(event, run_id=context.run.run_id)

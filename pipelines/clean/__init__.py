@@ -133,6 +133,8 @@ def _in_event_order(parts: list[pl.DataFrame]) -> pl.DataFrame:
     rows = pl.concat(parts)
     parts.clear()
     order = rows.select(pl.arg_sort_by("event_time", "source", "execution_id")).to_series()
+    if order.is_sorted():
+        return rows
     return pl.DataFrame([rows.drop_in_place(name).gather(order) for name in rows.columns])
 
 

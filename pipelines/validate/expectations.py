@@ -121,25 +121,28 @@ _MOST_EXAMPLES = 5
 
 def judge_rows(rows: pl.DataFrame, day: date, expected_rows: int) -> list[Verdict]:
     """One verdict per severity over all expectations on the rows of a day."""
-    ids = rows["execution_id"]
+    if rows.is_empty() and expected_rows == 0:
+        return [_verdict_on(check, severity, 0, []) for severity, check in _CHECKS.items()]
     results = _run(_as_pandas(rows), expectations(day, expected_rows))
     verdicts = []
     for severity, check in _CHECKS.items():
         level = "critical" if severity == "error" else "warning"
         ours = [result for result in results if result.expectation_config.severity == level]
-        findings = [_finding(result, ids) for result in ours if not bool(result.success)]
-        verdicts.append(
-            Verdict(
-                check=check,
-                severity=severity,
-                passed=not findings,
-                message="; ".join(f"{finding.rule} {finding.failed} of {finding.of} fail" for finding in findings)
-                or f"all {len(ours)} expectations hold on {rows.height} executions",
-                figures={"executions": rows.height, "expectations": len(ours), "failed": len(findings)},
-                findings=findings,
-            )
-        )
+        findings = [_finding(result, rows["execution_id"]) for result in ours if not bool(result.success)]
+        verdicts.append(_verdict_on(check, severity, rows.height, findings, len(ours)))
     return verdicts
+
+
+def _verdict_on(check: str, severity: Severity, executions: int, findings: list[Finding], asked: int = 0) -> Verdict:
+    good = f"all {asked} expectations hold on {executions} executions" if executions else "the day has no executions"
+    return Verdict(
+        check=check,
+        severity=severity,
+        passed=not findings,
+        message="; ".join(f"{one.rule} {one.failed} of {one.of} fail" for one in findings) or good,
+        figures={"executions": executions, "expectations": asked, "failed": len(findings)},
+        findings=findings,
+    )
 
 
 def expectations(day: date, rows: int) -> "list[gx.expectations.Expectation]":
@@ -173,11 +176,11 @@ def _as_pandas(rows: pl.DataFrame) -> "pd.DataFrame":
         pl.col("status").cast(pl.Categorical),
         pl.col("event_time").dt.date().cast(pl.String).cast(pl.Categorical).alias("event_day"),
         *[pl.col(name).cast(pl.Float64) for name in _NOT_NEGATIVE],
-        *[_verdict(rule) for rule in RULES],
+        *[_judged(rule) for rule in RULES],
     ).to_pandas()
 
 
-def _verdict(rule: Rule) -> pl.Expr:
+def _judged(rule: Rule) -> pl.Expr:
     """Whether each row keeps the rule; null where it does not apply."""
     holds = rule.holds.fill_null(value=False)
     return (holds if rule.applies is None else pl.when(rule.applies).then(holds)).alias(rule.name)

@@ -35,9 +35,8 @@ def copy_frame(connection: psycopg.Connection, frame: pl.DataFrame, schema: str,
 
 def _json_columns(connection: psycopg.Connection, schema: str, table: str) -> set[str]:
     rows = connection.execute(
-        "select column_name from information_schema.columns "
-        "where table_schema = %s and table_name = %s and data_type = 'jsonb'",
-        [schema, table],
+        "select attname from pg_attribute where attrelid = %s::regclass and atttypid = 'jsonb'::regtype",
+        [f"{schema}.{table}"],
     )
     return {name for (name,) in rows}
 
