@@ -161,7 +161,7 @@ QUALITY_FLAGS = {
     "cache_exclusive": "The source counts cached tokens apart: they were added to the input tokens.",
     "reasoning_exceeds_output": "More reasoning tokens than output tokens.",
     "error_on_success": "A success came with an error: the error was dropped.",
-    "text_repaired": "NUL or half a surrogate pair was replaced in the record.",
+    "text_repaired": "The record holds U+FFFD: NUL or half a surrogate pair was replaced here, or something earlier.",
     "bad_address": "The client's address could not be read and became null.",
 }
 

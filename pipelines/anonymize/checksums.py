@@ -1,8 +1,10 @@
 """What distinguishes a card number, an account number or a random token from digits and letters that mean no harm."""
 
+import itertools
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 
 _HARMLESS_TOKEN = re.compile(
     r"(?:req|call|toolu|chatcmpl|msg|resp|run|thread|asst|file|step|trace|span)[-_]|[0-9a-f-]+$|[0-9A-F-]+$|[A-Za-z_-]+$"
@@ -12,32 +14,59 @@ _RANDOM_BITS_PER_CHARACTER = 3.8
 _SHORTEST_RUN = 16
 """Words joined by dashes or slashes are names and paths; random tokens have long runs without them."""
 _IBAN_LENGTHS = range(15, 35)
+_CARD_LENGTHS = range(13, 20)
+_SHORTEST_GROUP = 4
 
 
-def is_card(text: str) -> bool:
-    """Payment card number: 13 to 19 digits with a valid Luhn check digit (ISO/IEC 7812-1), not all alike."""
-    digits = [int(character) for character in text if character.isdigit()]
-    if not 13 <= len(digits) <= 19 or len(set(digits)) == 1 or digits[0] not in (2, 3, 4, 5, 6):  # noqa: PLR2004
+def find_card(text: str) -> str | None:
+    """The payment card number in digits that may be grouped: 13 to 19 of them that pass `_is_card`."""
+    return _find_grouped(text, re.compile("[0-9]+"), _is_card)
+
+
+def find_iban(text: str) -> str | None:
+    """The international bank account number in letters and digits that may be grouped."""
+    return _find_grouped(text, re.compile("[A-Z0-9]+"), _is_iban)
+
+
+def _find_grouped(text: str, group: re.Pattern[str], is_value: Callable[[str], bool]) -> str | None:
+    """The longest value made of whole groups: what stands beside it may look like one more group.
+
+    A part of the text is trusted only if its groups are as long as people write them, else chance finds too much.
+    """
+    groups = list(group.finditer(text))
+    spans = sorted(itertools.combinations(range(len(groups) + 1), 2), key=lambda span: span[0] - span[1])
+    for first, end in spans:
+        words = [found.group() for found in groups[first:end]]
+        is_whole = len(words) == len(groups)
+        if (is_whole or min(map(len, words[:-1]), default=0) >= _SHORTEST_GROUP) and is_value("".join(words)):
+            return text[groups[first].start() : groups[end - 1].end()]
+    return None
+
+
+def _is_card(digits: str) -> bool:
+    """Valid Luhn check digit (ISO/IEC 7812-1), an issuer's first digit, and not all alike."""
+    if len(digits) not in _CARD_LENGTHS or len(set(digits)) == 1 or digits[0] not in "23456":
         return False
-    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]  # noqa: PLR2004
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    numbers = [int(digit) for digit in digits]
+    doubled = [number * 2 - 9 * (number > 4) for number in numbers[-2::-2]]  # noqa: PLR2004
+    return (sum(numbers[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def is_iban(text: str) -> bool:
-    """International bank account number: remainder 1 modulo 97 (ISO 13616)."""
-    compact = text.replace(" ", "")
-    if len(compact) not in _IBAN_LENGTHS:
+def _is_iban(compact: str) -> bool:
+    """Country letters, then remainder 1 modulo 97 (ISO 13616)."""
+    if len(compact) not in _IBAN_LENGTHS or not (compact[:2].isalpha() and compact[2:4].isdigit()):
         return False
     return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
 
 
-def is_opaque(text: str) -> bool:
-    """Random-looking token: mixed letters and digits, high entropy, and none of the ids that help debugging."""
+def find_opaque(text: str) -> str | None:
+    """The text itself where it is a random token: mixed, of high entropy, and none of the ids that help debugging."""
     if _HARMLESS_TOKEN.match(text):
-        return False
+        return None
     longest = max(re.split("[/_-]", text), key=len)
     is_mixed = all(re.search(kind, longest) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
-    return is_mixed and len(longest) >= _SHORTEST_RUN and _entropy(text) >= _RANDOM_BITS_PER_CHARACTER
+    is_random = is_mixed and len(longest) >= _SHORTEST_RUN and _entropy(text) >= _RANDOM_BITS_PER_CHARACTER
+    return text if is_random else None
 
 
 def _entropy(text: str) -> float:

@@ -7,7 +7,7 @@ in linear time, with ASCII classes. Every example is a test: the first text beco
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.anonymize.checksums import is_card, is_iban, is_opaque
+from pipelines.anonymize.checksums import find_card, find_iban, find_opaque
 
 B = r"(?-u:\b)"
 """The edge of a word, in ASCII."""
@@ -29,7 +29,7 @@ class Rule:
     example: Example
     frame: str = "{}"
     gate: str = ""
-    is_value: Callable[[str], bool] | None = None
+    find: Callable[[str], str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,14 +399,14 @@ _NUMBERS = (
         rf"{B}[A-Z]{{2}}[0-9]{{2}}(?: ?[A-Z0-9]{{4}}){{2,7}}(?: ?[A-Z0-9]{{1,4}})?{B}",
         "<iban>",
         ("to DE89 3704 0044 0532 0130 00 now", "to <iban> now"),
-        is_value=is_iban,
+        find=find_iban,
     ),
     Rule(
         "card",
-        rf"(?:^|[^A-Za-z0-9{KEEP}])([2-6](?:[ -]?[0-9]){{12,18}}){B}",
+        rf"(?:^|[^A-Za-z0-9{KEEP}])([2-6](?:[ -]?[0-9]){{12,30}}){B}",
         "<card>",
         ("card 4111 1111 1111 1111 declined", "card <card> declined"),
-        is_value=is_card,
+        find=find_card,
     ),
     Rule("ssn", rf"{B}[0-8][0-9]{{2}}-[0-9]{{2}}-[0-9]{{4}}{B}", "<ssn>", ("ssn 123-45-6789 bad", "ssn <ssn> bad")),
     Rule(
@@ -431,7 +431,7 @@ _OPAQUE = (
         rf"{B}[A-Za-z0-9+/_-]{{32,}}={{0,2}}",
         "<secret:opaque>",
         ("sent Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE here", "sent <secret:opaque> here"),
-        is_value=is_opaque,
+        find=find_opaque,
     ),
 )
 

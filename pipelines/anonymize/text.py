@@ -109,7 +109,7 @@ def _apply_rule(texts: pl.Series, rule: Rule) -> pl.Series:
         return texts
     symbol = _SYMBOLS.get(rule.placeholder, KEEP)
     found = texts.gather(concerned)
-    if rule.is_value is None:
+    if rule.find is None:
         rewritten = found.str.replace_all(rule.pattern, rule.frame.replace("{}", symbol))
     else:
         candidates = found.str.extract_all(rule.pattern)
@@ -121,9 +121,9 @@ def _apply_rule(texts: pl.Series, rule: Rule) -> pl.Series:
 
 
 def _replace_values(text: str, candidates: pl.Series, rule: Rule, symbol: str) -> str:
-    assert rule.is_value is not None  # noqa: S101 - the caller chose the rule for it
+    assert rule.find is not None  # noqa: S101 - the caller chose the rule for it
     for word in candidates:
-        value = _BOUNDARY.sub("", word)
-        if rule.is_value(value):
+        value = rule.find(_BOUNDARY.sub("", word))
+        if value is not None:
             text = text.replace(value, symbol)
     return text

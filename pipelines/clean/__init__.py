@@ -30,7 +30,7 @@ CLEAN_EXECUTIONS = "clean_executions"
 QUARANTINED = "quarantine"
 
 _POSITION = ("file", "line", "byte_offset")
-_REPLACEMENT = r"\x{FFFD}|\\u[fF]{3}[dD]"
+_REPLACEMENT = r"\x{FFFD}|\\u(?:[fF]{3}[dD]|0000)"
 
 
 class StaleRawError(Exception):

@@ -11,6 +11,8 @@ _LARGEST_AMOUNT = 1e15
 def to_text(values: pl.Series) -> pl.Series:
     """Text without surrounding space; the empty text is null. Nested values become JSON."""
     text = _as_json(values) if values.dtype.is_nested() else values.cast(pl.String).str.strip_chars(_SPACE)
+    if text.str.contains("\0", literal=True).any():
+        text = text.str.replace_all("\0", "\N{REPLACEMENT CHARACTER}", literal=True)  # no database takes NUL
     return text.zip_with(text != "", pl.Series([None], dtype=pl.String))
 
 

@@ -1,0 +1,228 @@
+"""What tests share: a key, builders with one good default each, a lake, and a real Postgres with a fresh database."""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+
+from pipelines.anonymize.keys import PseudonymKey
+from pipelines.clean import Cleaned, clean_records
+from pipelines.lake import Lake
+from pipelines.settings import Settings, parse_settings
+from pipelines.sources.files import FileReading, FileSource, list_files
+from pipelines.warehouse.connection import Warehouse
+from pipelines.warehouse.migrations import upgrade
+from pipelines.warehouse.server import database_url, start_server
+
+REPOSITORY = Path(__file__).parents[1]
+REAL_DATA = REPOSITORY.parent / "shared" / "data"
+DAY = date(2026, 3, 10)
+NOW = datetime(2026, 3, 12, tzinfo=UTC)
+KEY_TEXT = "k1:" + hashlib.sha256(b"tests").hexdigest()
+LOCAL_SERVER = "postgresql://root@127.0.0.1:5432/test"
+
+MAPPING: dict[str, Any] = {
+    "execution_id": "id",
+    "agent_name": "agent",
+    "agent_version": "version",
+    "model": "model",
+    "user": "user",
+    "client_ip": "ip",
+    "status": "state",
+    "started_at": "started",
+    "completed_at": "ended",
+    "input_tokens": "tokens_in",
+    "cache_read_tokens": "tokens_cached",
+    "output_tokens": "tokens_out",
+    "cost_usd": "cost",
+    "error_type": "error_type",
+    "error_message": "error",
+    "input": "prompt",
+}
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No configuration of the developer's leaks into a test."""
+    for name in [name for name in os.environ if name.startswith(("AGENTMILL_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def key() -> PseudonymKey:
+    return PseudonymKey("k1", hashlib.sha256(b"tests").digest())
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake((tmp_path / "lake").as_uri())
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Callable[..., FileSource]:
+    """A file source over `<tmp>/logs`; arguments override."""
+
+    def build(**overrides: Any) -> FileSource:
+        mapping = {**MAPPING, **overrides.pop("mapping", {})}
+        given = {"name": "app", "path": f"{tmp_path}/logs/*", "settle_seconds": 0, "mapping": mapping, **overrides}
+        return FileSource.model_validate(given)
+
+    return build
+
+
+@pytest.fixture
+def record() -> Callable[..., dict[str, Any]]:
+    """One good record as the source writes it; arguments override. Ids count up."""
+    ids = itertools.count(1)
+
+    def build(**overrides: Any) -> dict[str, Any]:
+        return {
+            "id": f"run-{next(ids)}",
+            "agent": "planner",
+            "version": "1.0",
+            "model": "gpt-4o",
+            "user": "ann@example.org",
+            "state": "success",
+            "started": "2026-03-10T10:00:00Z",
+            "ended": "2026-03-10T10:00:02Z",
+            "tokens_in": 100,
+            "tokens_out": 20,
+            "cost": 0.01,
+            **overrides,
+        }
+
+    return build
+
+
+@pytest.fixture
+def write_log(tmp_path: Path) -> Callable[..., Path]:
+    """Write records (dicts, or raw lines) as NDJSON below `<tmp>/logs`."""
+
+    def write(*records: dict[str, Any] | str, name: str = "a.ndjson") -> Path:
+        path = tmp_path / "logs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [line if isinstance(line, str) else json.dumps(line) for line in records]
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def cleaned(
+    source: Callable[..., FileSource], write_log: Callable[..., Path], key: PseudonymKey
+) -> Callable[..., Cleaned]:
+    """What becomes of some records, under the default source or one with overrides."""
+
+    def build(*records: dict[str, Any] | str, **overrides: Any) -> Cleaned:
+        write_log(*records)
+        configured = source(**overrides)
+        parts = [batch for file in list_files(configured).ready for batch in FileReading(configured, file)]
+        return clean_records(parts, configured, key, NOW, DAY)
+
+    return build
+
+
+@pytest.fixture
+def execution(cleaned: Callable[..., Cleaned], record: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The one execution that a record with these overrides becomes."""
+
+    def build(**overrides: Any) -> dict[str, Any]:
+        result = cleaned(record(**overrides))
+        assert result.executions.height == 1, result.quarantine.to_dicts()
+        return result.executions.row(0, named=True)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return start_server(tmp_path_factory.mktemp("postgres") / "data")
+
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture
+def empty_database(embedded_server: str) -> str:
+    """The URL of a database of its own, on the embedded server, without a schema."""
+    return database_url(embedded_server, f"test_{os.getpid()}_{next(_databases)}")
+
+
+@pytest.fixture
+def warehouse(empty_database: str) -> Warehouse:
+    fresh = Warehouse(empty_database)
+    upgrade(fresh)
+    return fresh
+
+
+@pytest.fixture(params=["embedded", "server"])
+def any_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database without a schema on the embedded server, and on a PostgreSQL server where one runs."""
+    if request.param == "embedded":
+        yield request.getfixturevalue("empty_database")
+        return
+    name = f"agentmill_test_{os.getpid()}_{next(_databases)}"
+    try:
+        with psycopg.connect(LOCAL_SERVER, autocommit=True, connect_timeout=3) as connection:
+            connection.execute(f"create database {name}")
+    except psycopg.OperationalError:
+        pytest.skip("no PostgreSQL server listens on the local standard port")
+    yield LOCAL_SERVER.replace("/test", f"/{name}")
+    with psycopg.connect(LOCAL_SERVER, autocommit=True) as connection:
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, empty_database: str) -> Callable[..., Settings]:
+    """Settings with one NDJSON source over `<tmp>/logs` and everything else below `<tmp>`, written to a file too."""
+
+    def build(**overrides: Any) -> Settings:
+        app = {"path": f"{tmp_path}/logs/*", "settle_seconds": 0, "mapping": MAPPING, **overrides}
+        content = {
+            "state_dir": str(tmp_path / "state"),
+            "database_url": empty_database,
+            "pseudonym_key": KEY_TEXT,
+            "sources": {"app": app},
+        }
+        path = tmp_path / "agentmill.yaml"
+        path.write_text(json.dumps(content))
+        return parse_settings(path.read_text(), path)
+
+    return build
+
+
+def real_data(name: str) -> Path:
+    """A file of real agent logs; skips the test where it is absent."""
+    path = REAL_DATA / name
+    if not path.exists():
+        pytest.skip(f"the real agent logs are not here ({name})")
+    return path
+
+
+def checksums(warehouse: Warehouse) -> dict[str, tuple[int, str]]:
+    """Rows and content of every published table. The ledger tells when, so it differs by design."""
+    tables = warehouse.read(
+        "select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'agentmill' "
+        "and c.relkind in ('r', 'p') and c.relname not in ('load_ledger', 'alembic_version') order by 1"
+    )
+    told = {}
+    for (name,) in tables.rows():
+        row = warehouse.read(
+            f"select count(*), coalesce(md5(string_agg(t::text, '|' order by t::text)), '') from agentmill.{name} t"
+        ).row(0)
+        told[name] = (row[0], row[1])
+    return told
+
+
+def as_frame(rows: list[dict[str, Any]], schema: pl.Schema) -> pl.DataFrame:
+    """Rows that name only what matters, as a frame of the schema."""
+    return pl.DataFrame([{**dict.fromkeys(schema), **row} for row in rows], schema=schema, orient="row")

@@ -1,0 +1,116 @@
+import duckdb
+import polars as pl
+import pytest
+
+from pipelines.anonymize.errors import describe_error
+from pipelines.anonymize.keys import KeyProblemError, PseudonymKey, parse_key, read_key_file, write_key_file
+from pipelines.anonymize.network import address_prefix, client_family
+from pipelines.anonymize.payload import describe
+from pipelines.anonymize.pseudonyms import digest, pseudonymize
+
+OTHER = PseudonymKey("k2", b"y" * 32)
+
+
+def test_a_pseudonym_is_stable_under_one_key_and_another_under_another(key):
+    users = pl.Series(["ann", "bob", "ann", "", None])
+    told = pseudonymize(users, "user", key)
+    assert told[0] == told[2] != told[1]
+    assert told.to_list()[3:] == [None, None]
+    assert told[0] != pseudonymize(users, "session", key)[0]
+    assert told[0].startswith("k1_")
+    assert pseudonymize(users, "user", OTHER)[0].startswith("k2_")
+
+
+def test_a_pseudonym_is_plain_hmac_so_that_anyone_with_the_key_can_recompute_it(key):
+    import hashlib
+    import hmac
+
+    expected = hmac.new(key.secret.hex().encode(), b"user\x1fann", hashlib.sha256).hexdigest()[:32]
+    assert pseudonymize(pl.Series(["ann"]), "user", key)[0] == f"k1_{expected}"
+
+
+def test_a_digest_tells_equal_from_different(key):
+    told = digest(pl.Series(["a", "a", "b", None]), "record", key)
+    assert told[0] == told[1] != told[2]
+    assert told[3] is None
+
+
+def test_the_key_is_not_shown(key):
+    assert "secret" not in repr(key)
+
+
+@pytest.mark.parametrize("text", ["", "k1", "k1:", "k1:zz", "k1:" + "ab" * 31, "K 1:" + "ab" * 32])
+def test_an_unfit_key_is_refused_without_being_quoted(text):
+    with pytest.raises(KeyProblemError) as caught:
+        parse_key(text, "the test")
+    assert "ab" * 5 not in str(caught.value)
+
+
+def test_a_key_file_is_private_and_never_overwritten(tmp_path):
+    path = tmp_path / "agentmill.key"
+    write_key_file(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_key_file(path).id == "k1"
+    with pytest.raises(FileExistsError):
+        write_key_file(path)
+    path.chmod(0o644)
+    with pytest.raises(KeyProblemError, match="chmod 600"):
+        read_key_file(path)
+    with pytest.raises(KeyProblemError, match="agentmill init"):
+        read_key_file(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix"),
+    [
+        ("10.1.2.3", "10.1.2.0/24"),
+        ("10.1.2.3:8080", "10.1.2.0/24"),
+        ("10.1.2.3, 10.9.9.9", "10.1.2.0/24"),
+        ("256.1.2.3", None),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("[2001:db8:1:2::3]:443", "2001:db8:1::/48"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("::ffff:10.1.2.3", "10.1.2.0/24"),
+        ("nowhere", None),
+        (None, None),
+    ],
+)
+def test_an_address_becomes_its_network(address, prefix):
+    assert address_prefix(pl.Series([address, "10.0.0.1"], dtype=pl.String))[0] == prefix
+
+
+def test_a_client_becomes_its_family():
+    agents = ["Mozilla/5.0 (X11) Chrome/126.0.0.0 Safari/537.36", "curl/8.1.2", "my own", None]
+    assert client_family(pl.Series(agents)).to_list() == ["Chrome 126", "curl 8", "other", None]
+
+
+def test_payloads_keep_size_type_and_structure_only():
+    payloads = [
+        '{"messages":[{"role":"user","content":"hi"}],"ann@example.org":1}',
+        "plain é",
+        None,
+        "[1, 2]",
+        "{broken",
+    ]
+    told = describe(pl.Series(payloads, dtype=pl.String)).rows()
+    assert told[0] == (65, "json", "{<key>:int,messages:[{content:str,role:str}]}")
+    assert told[1:] == [(8, "text", None), (None, None, None), (6, "json", "[int]"), (7, "text", None)]
+
+
+@pytest.mark.parametrize(
+    "provoke",
+    [lambda: pl.Series(["s3cr3t"]).cast(pl.Int64), lambda: duckdb.sql("select 's3cr3t'::int").fetchall()],
+)
+def test_the_message_of_a_library_that_quotes_data_is_withheld(provoke):
+    with pytest.raises((pl.exceptions.PolarsError, duckdb.Error)) as caught:
+        provoke()
+    assert "s3cr3t" in str(caught.value)
+    assert "s3cr3t" not in describe_error(caught.value)
+
+
+def test_any_other_message_is_sanitized_and_says_where():
+    with pytest.raises(ValueError, match="ann") as caught:
+        int("ann@example.org")
+    told = describe_error(caught.value)
+    assert told.splitlines()[0] == "ValueError: invalid literal for int() with base 10: '<email>'"
+    assert "test_anonymize.py" in told
