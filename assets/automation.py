@@ -4,14 +4,11 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets.partitions import daily
-
 _MAX_RUNTIME = {"dagster/max_runtime": str(6 * 3600)}
 
 daily_pipeline = dg.define_asset_job(
     "daily_pipeline",
     selection=dg.AssetSelection.all(),
-    partitions_def=daily,
     tags=_MAX_RUNTIME,
     description="Everything, for one UTC day or a range of them: raw records to published tables and reports.",
 )
@@ -19,7 +16,6 @@ _derived = dg.AssetSelection.groups("regression", "reports") | dg.AssetSelection
 daily_tables = dg.define_asset_job(
     "daily_tables",
     selection=dg.AssetSelection.all() - _derived,
-    partitions_def=daily,
     tags=_MAX_RUNTIME,
     description="What depends on single days only; for backfills, before `derived_tables` once at the end.",
 )

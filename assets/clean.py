@@ -74,6 +74,8 @@ def _show(context: dg.AssetExecutionContext, day: date, receipt: CleanReceipt) -
     context.add_asset_metadata(
         {
             "dagster/row_count": receipt.rows,
+            "quarantined": sum(records for _, _, records, _ in refused),
+            "duplicates": sum(count.duplicates for count in receipt.sources),
             "accounts": table(["source", "received", "clean", "quarantined", "duplicates"], accounts),
         },
         asset_key=CLEAN_EXECUTIONS,

@@ -178,8 +178,12 @@ def status(*, as_json: AsJson = False) -> None:
         f"Configuration  {find_config() or 'none, all defaults'}\nWarehouse      {warehouse.name}", soft_wrap=True
     )
     out.print(f"Lake           {lake.url}\nReports        {settings.reports.absolute()}", soft_wrap=True)
-    columns = ["source", "last_day", "last_published_at", "received_count", "clean_count", "quarantined_count"]
-    out.print(sheet("Sources, on their last day", columns, freshness.select(columns).rows(), numbers=columns[3:]))
+    if freshness.height:
+        columns = ["source", "last day", "published at", "received", "clean", "quarantined", "duplicates"]
+        rows = [row[: len(columns)] for row in freshness.iter_rows()]
+        out.print(sheet("Sources, on their last day", columns, rows, numbers=columns[3:]))
+    else:
+        out.print("No day has been published yet: `agentmill run` does it.")
     _tell_kept_back(kept_back)
 
 
@@ -202,7 +206,7 @@ def sql(
             write_json(answer, sys.stdout)
         else:
             rows = [["" if value is None else value for value in row] for row in answer.rows]
-            out.print(sheet(f"{len(rows):,} rows", answer.columns, rows))
+            out.print(sheet(f"{len(rows):,} row{'s' * (len(rows) != 1)}", answer.columns, rows))
 
 
 @app.command()
@@ -220,7 +224,20 @@ def dev(
     if (config := find_config()) is not None:
         os.environ[CONFIG_VARIABLE] = str(config.absolute())
     out.print(f"Dagster opens at http://{host}:{port}")
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "assets.definitions", "-h", host, "-p", str(port)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "dagster",
+        "dev",
+        "-m",
+        "assets.definitions",
+        "-h",
+        host,
+        "-p",
+        str(port),
+    ]
     with subprocess.Popen(command) as process:  # noqa: S603 - our own words
         signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
         signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
@@ -269,10 +286,13 @@ def _run(settings: Settings, first: date, last: date) -> tuple[int, list[DayAcco
 def _tell_accounts(accounts: list[DayAccount]) -> None:
     out.print(accounts_table(accounts))
     _tell_kept_back([one for one in accounts if not one.is_published])
-    watch = [f"{one.day} {warning}" for one in accounts for warning in one.warnings]
-    if watch:
-        more = f" (and {len(watch) - 1} more)" if len(watch) > 1 else ""
-        out.print(f"To watch: {watch[0]}{more}", style="yellow", soft_wrap=True)
+    watched: dict[str, list[str]] = {}
+    for one in accounts:
+        for check, message in one.warnings.items():
+            watched.setdefault(check, []).append(f"{one.day}: {message}")
+    for check, messages in watched.items():
+        more = f" (and {len(messages) - 1} more days)" if len(messages) > 1 else ""
+        out.print(f"To watch: {check}, {messages[0]}{more}", style="yellow", soft_wrap=True)
 
 
 def _tell_kept_back(kept_back: list[DayAccount]) -> None:

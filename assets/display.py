@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,14 +26,14 @@ err = Console(stderr=True, highlight=False, markup=False)
 told = logging.getLogger("assets.progress")
 
 
-def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> Table:
-    """A table with its numbers to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> Group:
+    """A table below its title, with its numbers to the right."""
+    table = Table(header_style="dim", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row))
-    return table
+    return Group(Text(title, style="bold"), table)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ class _StageHandler(logging.Handler):
             self._before[stage] += total
 
 
-def accounts_table(accounts: Sequence[DayAccount]) -> Table:
+def accounts_table(accounts: Sequence[DayAccount]) -> Group:
     """What became of the records of some days, by source."""
     rows = []
     for source in sorted({count.source for account in accounts for count in account.sources}):

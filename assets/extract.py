@@ -1,5 +1,6 @@
 """Raw records, one asset per configured source."""
 
+import time
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -29,8 +30,10 @@ def raw_asset(source: FileSource) -> dg.AssetsDefinition:
     def raw(context: dg.AssetExecutionContext, mill: Mill) -> None:
         chosen, stage = days(context), f"extract {source.name}"
         tell(stage, 0, len(chosen), "reading")
+        started = time.monotonic()
         receipts = extract(mill.settings.sources[source.name], chosen, mill.lake, datetime.now(UTC))
         tell(stage, len(chosen), len(chosen))
+        context.add_asset_metadata({"run_seconds": round(time.monotonic() - started, 3)})
         for day, receipt in receipts.items():
             context.add_asset_metadata(_figures(receipt), partition_key=day.isoformat())
 

@@ -1,6 +1,7 @@
 """Days as Dagster sees them: one partition per UTC day, today included, and the days that a run is about."""
 
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import date
@@ -25,11 +26,15 @@ def days(context: dg.AssetExecutionContext) -> list[date]:
 
 
 def each_day(context: dg.AssetExecutionContext, stage: str) -> Iterator[date]:
-    """The days of the run one by one, each told when it begins and the last when it ends."""
+    """The days of the run one by one, each told when it begins, with the seconds spent on it as metadata."""
     chosen = days(context)
     for done, day in enumerate(chosen):
         tell(stage, done, len(chosen), f"{day}")
+        started = time.monotonic()
         yield day
+        seconds = {"seconds": round(time.monotonic() - started, 3)}
+        for key in context.selected_asset_keys:
+            context.add_asset_metadata(seconds, asset_key=key, partition_key=day.isoformat())
     tell(stage, len(chosen), len(chosen))
 
 

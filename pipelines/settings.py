@@ -141,7 +141,7 @@ def parse_settings(text: str, path: Path) -> Settings:
         return Settings(**content)
     except ValidationError as error:
         problems = [_explain(details, root) for details in error.errors(include_input=False, include_url=False)]
-        raise ConfigError(path, problems) from None
+        raise ConfigError(path, sorted(problems, key=lambda problem: problem.line or 0)) from None
 
 
 def _explain(details: ErrorDetails, root: yaml.Node | None) -> Problem:

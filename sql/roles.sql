@@ -1,9 +1,8 @@
 -- Groups without login. Whoever reads the warehouse is made a member; `agentmill sql` reads as the analyst does.
 do $$
 begin
-    if not exists (select from pg_roles where rolname = 'agentmill_analyst') then
-        create role agentmill_analyst nologin;
-    end if;
+    create role agentmill_analyst nologin;
+exception when duplicate_object or unique_violation then null; -- it belongs to the whole server
 end
 $$;
 revoke all on schema agentmill_partitions, agentmill_staging from public;

@@ -5,19 +5,22 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import psycopg
 import pytest
+from psycopg import sql
 
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.clean import Cleaned, clean_records
+from pipelines.demo import CONFIG, FIRST_DAY, write_logs
 from pipelines.lake import Lake
 from pipelines.settings import Settings, parse_settings
 from pipelines.sources.files import FileReading, FileSource, list_files
+from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.migrations import upgrade
 from pipelines.warehouse.server import database_url, start_server
@@ -200,6 +203,23 @@ def settings(tmp_path: Path, empty_database: str) -> Callable[..., Settings]:
     return build
 
 
+MARKET_DAYS = [FIRST_DAY + timedelta(days=n) for n in range(4)]
+
+
+def write_market(folder: Path, database_url: str | None = None) -> Path:
+    """Four small days of the demo's logs and their configuration; the same records wherever it is called."""
+    write_logs(folder / "logs", runs=120, days=len(MARKET_DAYS))
+    # Of so few records the broken ones are a large share.
+    text = CONFIG.format(folder=folder, first_day=FIRST_DAY)
+    text = text.replace("    settle_seconds: 0", "    max_quarantine_share: 0.2\n    settle_seconds: 0")
+    text = text.replace(f"pseudonym_key_file: {folder}/agentmill.key", f"pseudonym_key: '{KEY_TEXT}'")
+    if database_url is not None:
+        text += f"database_url: {database_url}\n"
+    config = folder / "agentmill.yaml"
+    config.write_text(text)
+    return config
+
+
 def real_data(name: str) -> Path:
     """A file of real agent logs; skips the test where it is absent."""
     path = REAL_DATA / name
@@ -221,6 +241,32 @@ def checksums(warehouse: Warehouse) -> dict[str, tuple[int, str]]:
         ).row(0)
         told[name] = (row[0], row[1])
     return told
+
+
+def stored(settings: Settings) -> Iterator[bytes]:
+    """All that is kept outside the restricted zone, readable: reports, lake, Dagster's folder, both databases."""
+    folder, lake = settings.state_dir, settings.state_dir / "lake"
+    plain = [*settings.reports.rglob("*"), *(folder / "dagster").rglob("*"), *lake.rglob("*.json")]
+    yield from (path.read_bytes() for path in plain if path.is_file())
+    packed = [path for path in lake.rglob("*.parquet") if path.relative_to(lake).parts[0] != "raw"]
+    yield from (pl.read_parquet(path).write_ndjson().encode() for path in packed)
+    for name in ("agentmill", "dagster"):
+        yield _dump(open_warehouse(settings).libpq_url.replace("/agentmill?", f"/{name}?"))
+
+
+def _dump(url: str) -> bytes:
+    """Every row of every table of a database, as text."""
+    with psycopg.connect(url) as connection:
+        tables = connection.execute(
+            "select format('%I.%I', schemaname, tablename) from pg_tables "
+            "where schemaname not in ('pg_catalog', 'information_schema')"
+        ).fetchall()
+        copies = [sql.SQL("copy (select * from {}) to stdout").format(sql.SQL(table)) for (table,) in tables]
+        content = []
+        for statement in copies:
+            with connection.cursor().copy(statement) as copy:
+                content += [bytes(block) for block in copy]
+        return b"".join(content)
 
 
 def as_frame(rows: list[dict[str, Any]], schema: pl.Schema) -> pl.DataFrame:

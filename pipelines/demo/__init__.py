@@ -29,11 +29,22 @@ QUESTIONS = (
 )
 """What to ask next: who succeeds, what the bad release did, what crept up."""
 
-__all__ = ["CANARY", "DAYS", "FINDINGS", "FIRST_DAY", "INCIDENTS", "LAST_DAY", "traffic", "write_demo", "write_logs"]
+__all__ = [
+    "CANARY",
+    "CONFIG",
+    "DAYS",
+    "FINDINGS",
+    "FIRST_DAY",
+    "INCIDENTS",
+    "LAST_DAY",
+    "traffic",
+    "write_demo",
+    "write_logs",
+]
 
 CONFIG_NAME = "agentmill.yaml"
 
-_CONFIG = """\
+CONFIG = """\
 # The demo: two sources of one small marketplace. Your own sources look just like these.
 state_dir: {folder}/.agentmill
 reports_dir: {folder}/reports
@@ -107,5 +118,5 @@ def write_demo(folder: Path) -> Written:
     key = folder / "agentmill.key"
     key.touch(mode=0o600)
     key.write_text(f"k1:{hashlib.sha256(b'agentmill demo').hexdigest()}\n")
-    (folder / CONFIG_NAME).write_text(_CONFIG.format(folder=folder.absolute(), first_day=FIRST_DAY))
+    (folder / CONFIG_NAME).write_text(CONFIG.format(folder=folder.absolute(), first_day=FIRST_DAY))
     return write_logs(folder / "logs")

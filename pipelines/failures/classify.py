@@ -62,8 +62,8 @@ CATEGORIES = (
         "network",
         "medium",
         "platform",
-        r"connection.?(?:refused|reset|aborted|closed|error)|econn|enotfound|getaddrinfo|name resolution|unreachable"
-        r"|broken pipe|\bssl\b|\btls\b",
+        r"connection.?(?:refused|reset|aborted|closed|error)|\beconn|\benotfound|getaddrinfo|name resolution"
+        r"|unreachable|broken pipe|\bssl\b|\btls\b",
     ),
     Category(
         "dependency_error",

@@ -1,6 +1,7 @@
 """Pages and files people read: what fails, since when, whom it hits, and which tests that asks for."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import jinja2
@@ -43,7 +44,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=_count, share=_share, usd=_usd, code=_code)
+    environment.filters.update(count=_count, share=_share, usd=_usd, code=_code, time=_time)
     return environment
 
 
@@ -57,6 +58,10 @@ def _share(value: float | None) -> str:
 
 def _usd(value: float | None) -> str:
     return "unknown" if value is None else f"${value:,.2f}"
+
+
+def _time(value: datetime) -> str:
+    return f"{value:%Y-%m-%d %H:%M} UTC"
 
 
 def _code(text: str) -> str:

@@ -36,7 +36,7 @@ _REASONS = """
 
 def failure_context(warehouse: Warehouse) -> dict[str, Any]:
     """Everything the failure report's templates show."""
-    days = warehouse.read(_DAYS).rows(named=True)
+    days = _every_day(warehouse.read(_DAYS).rows(named=True))
     clusters = warehouse.read(_CLUSTERS)
     failures = int(clusters["occurrence_count"].sum()) if clusters.height else 0
     executions = sum(day["executions"] for day in days)
@@ -52,14 +52,15 @@ def failure_context(warehouse: Warehouse) -> dict[str, Any]:
             "clusters": clusters.height,
         },
         "clusters": [
-            cluster | {"share": cluster["occurrence_count"] / failures} for cluster in with_trend(warehouse, clusters)
+            cluster | {"share": cluster["occurrence_count"] / failures}
+            for cluster in with_trend(warehouse, clusters.head(_MOST_CLUSTERS))
         ],
         "sources": _sources(warehouse),
     }
 
 
 def with_trend(warehouse: Warehouse, clusters: pl.DataFrame) -> list[dict[str, Any]]:
-    """The most frequent clusters, each with its occurrences on every day of the period, and whether it is new."""
+    """Each cluster with its occurrences on every day of the period, and whether it is new."""
     counts = {(row[0], row[1]): row[2] for row in warehouse.read(_CLUSTER_DAYS).iter_rows()}
     period = _period(warehouse)
     return [
@@ -68,13 +69,24 @@ def with_trend(warehouse: Warehouse, clusters: pl.DataFrame) -> list[dict[str, A
             "trend": [(day, counts.get((cluster["cluster_id"], day), 0)) for day in period],
             "is_new": bool(period) and (period[-1] - cluster["first_seen_at"].date()).days < _NEW_DAYS < len(period),
         }
-        for cluster in clusters.head(_MOST_CLUSTERS).iter_rows(named=True)
+        for cluster in clusters.iter_rows(named=True)
     ]
+
+
+def _every_day(days: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The days from the first to the last, those without executions too: the axis of a chart has no gaps."""
+    told = {day["day"]: day for day in days}
+    nothing = {"executions": 0, "failures": 0, "successes": 0, "cost_usd": None, "priced": 0}
+    return [told.get(day, {"day": day, **nothing}) for day in _days_between(min(told), max(told))] if told else []
+
+
+def _days_between(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def _period(warehouse: Warehouse) -> list[date]:
     first, last = warehouse.read("select min(day), max(day) from agentmill.agent_metrics_daily").row(0)
-    return [] if first is None else [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    return [] if first is None else _days_between(first, last)
 
 
 def _sources(warehouse: Warehouse) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Any
 from pipelines.report.failures import with_trend
 from pipelines.warehouse.connection import Warehouse
 
+_MOST_CANDIDATES = 50
 _CANDIDATES = "select * from agentmill.regression_candidates order by evidence_score desc, candidate_id"
 _CLUSTERS = """
     select * from agentmill.failure_clusters
@@ -16,4 +17,9 @@ def regression_context(warehouse: Warehouse) -> dict[str, Any]:
     """Everything the regression report's templates show."""
     clusters = {cluster["cluster_id"]: cluster for cluster in with_trend(warehouse, warehouse.read(_CLUSTERS))}
     candidates = warehouse.read(_CANDIDATES).rows(named=True)
-    return {"candidates": [candidate | {"cluster": clusters[candidate["cluster_id"]]} for candidate in candidates]}
+    return {
+        "total": len(candidates),
+        "candidates": [
+            candidate | {"cluster": clusters[candidate["cluster_id"]]} for candidate in candidates[:_MOST_CANDIDATES]
+        ],
+    }

@@ -5,9 +5,9 @@ import hashlib
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from pipelines.execution import MAPPABLE, QUARANTINE_REASONS
+from pipelines.execution import MAPPABLE, QUARANTINE_REASONS, STATUSES
 from pipelines.sources.mapping import FieldType, MappedField, Path, is_path, path_of
 
 _NEEDED = (
@@ -21,6 +21,32 @@ def _named_paths(attributes: object) -> object:
     """`[task_id, info.domain]` is short for `{task_id: task_id, domain: info.domain}`."""
     if isinstance(attributes, list):
         return {path_of(str(path))[-1]: str(path) for path in attributes}
+    return attributes
+
+
+def _known_column(name: str) -> str:
+    if name not in MAPPABLE:
+        near = difflib.get_close_matches(name, MAPPABLE, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        raise ValueError(f"`{name}` is not a column of an execution{hint}")
+    return name
+
+
+def _complete_mapping(mapping: dict[str, MappedField]) -> dict[str, MappedField]:
+    for needed, why in _NEEDED:
+        if not needed & mapping.keys():
+            raise ValueError(f"map {' or '.join(f'`{name}`' for name in sorted(needed))}: {why}")
+    status = mapping["status"]
+    for outcome in [*status.values.values(), status.value]:
+        if outcome not in (None, *STATUSES):
+            raise ValueError(f"`{outcome}` is not a status; there are: {', '.join(STATUSES)}")
+    return mapping
+
+
+def _plain_paths(attributes: dict[str, str]) -> dict[str, str]:
+    for name, path in attributes.items():
+        if not is_path(path):
+            raise ValueError(f"attribute `{name}` must be a field's path, not an expression: {path}")
     return attributes
 
 
@@ -42,27 +68,15 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-    mapping: dict[str, MappedField]
-    attributes: Annotated[dict[str, str], BeforeValidator(_named_paths)] = {}
+    mapping: Annotated[
+        dict[Annotated[str, AfterValidator(_known_column)], MappedField], AfterValidator(_complete_mapping)
+    ]
+    attributes: Annotated[dict[str, str], BeforeValidator(_named_paths), AfterValidator(_plain_paths)] = {}
     types: dict[str, FieldType] = {}
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
     event_time: Literal["started_at", "completed_at"] = "started_at"
     max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     tolerate: tuple[Annotated[str, AfterValidator(_known_reason)], ...] = ()
-
-    @model_validator(mode="after")
-    def _maps_what_is_needed(self) -> "Source":
-        for name in self.mapping.keys() - MAPPABLE.keys():
-            near = difflib.get_close_matches(name, MAPPABLE, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
-            raise ValueError(f"`{name}` is not a column of an execution{hint}")
-        for needed, why in _NEEDED:
-            if not needed & self.mapping.keys():
-                raise ValueError(f"map {' or '.join(f'`{name}`' for name in sorted(needed))}: {why}")
-        for name, path in self.attributes.items():
-            if not is_path(path):
-                raise ValueError(f"attribute `{name}` must be a field's path, not an expression: {path}")
-        return self
 
     @property
     def fingerprint(self) -> str:

@@ -53,9 +53,9 @@ class DayVerdict(BaseModel, frozen=True):
         return [f"{verdict.check}: {verdict.message}" for verdict in self.verdicts if verdict.blocks]
 
     @property
-    def warnings(self) -> list[str]:
-        """What to look at although the day may be published."""
-        return [f"{one.check}: {one.message}" for one in self.verdicts if not one.passed and not one.blocks]
+    def warnings(self) -> dict[str, str]:
+        """What to look at, by check, although the day may be published."""
+        return {one.check: one.message for one in self.verdicts if not one.passed and not one.blocks}
 
 
 @dataclass(frozen=True, slots=True)

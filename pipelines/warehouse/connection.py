@@ -57,7 +57,7 @@ class Warehouse:
     def read(self, query: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """The rows of a query of ours, as a frame. For small results: every value becomes a Python object."""
         with self.connect() as connection:
-            cursor = connection.execute(sql.SQL(query), parameters)
+            cursor = connection.execute(sql.SQL(query), parameters or None)
             names = [column.name for column in cursor.description or ()]
             return pl.DataFrame(cursor.fetchall(), schema=names, orient="row", infer_schema_length=None)
 

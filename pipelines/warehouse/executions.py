@@ -43,7 +43,7 @@ class DayAccount(BaseModel, frozen=True):
     sources: list[SourceCount]
     is_published: bool
     blocked_by: list[str]
-    warnings: list[str]
+    warnings: dict[str, str]
 
 
 def publish_executions(day: date, lake: Lake, warehouse: Warehouse) -> Publication:
@@ -90,7 +90,7 @@ def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:
         sources=receipt.sources,
         is_published=is_published,
         blocked_by=verdict.reasons if verdict else ["the day was not validated"],
-        warnings=[] if verdict is None else verdict.warnings,
+        warnings={} if verdict is None else verdict.warnings,
     )
 
 

@@ -94,7 +94,7 @@ def loading(connection: psycopg.Connection, table: str, day: date) -> Iterator[N
 def _holder(connection: psycopg.Connection, name: str) -> str:
     row = connection.execute(
         """
-        select format('%s (pid %s, since %s)', application_name, pid, to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS'))
+        select concat(application_name, ' (pid ', pid, ', since ', date_trunc('second', backend_start), ')')
         from pg_locks join pg_stat_activity using (pid), hashtextextended(%s, 0) as key
         where locktype = 'advisory' and granted
             and classid::bigint = (key >> 32) & 4294967295 and objid::bigint = key & 4294967295

@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import IO
 
 import psycopg
@@ -48,9 +50,15 @@ def write_json(answer: Answer, out: IO[str]) -> None:
     """Write an answer as a JSON list of objects, one per line."""
     out.write("[")
     for number, row in enumerate(answer.rows):
-        record = json.dumps(dict(zip(answer.columns, row, strict=True)), default=str, ensure_ascii=False)
+        record = json.dumps(dict(zip(answer.columns, row, strict=True)), default=_as_json, ensure_ascii=False)
         out.write(f"{',' if number else ''}\n{record}")
     out.write("\n]\n")
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _become_analyst(connection: psycopg.Connection) -> None:

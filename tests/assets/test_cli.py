@@ -1,0 +1,190 @@
+"""The command line as a person and a script meet it: real processes, their output and exit codes."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from conftest import DAY, KEY_TEXT, MAPPING
+
+AGENTMILL = Path(sys.executable).with_name("agentmill")
+
+
+@pytest.fixture
+def agentmill(tmp_path):
+    """Run a command in the test's folder."""
+
+    def run(*words, **environment):
+        return subprocess.run(
+            [AGENTMILL, *words],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "200", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def configured(tmp_path, empty_database):
+    """Write a configuration of one source over `<tmp>/logs`."""
+    source = {"path": "logs/*", "settle_seconds": 0, "mapping": MAPPING}
+    content = {"database_url": empty_database, "pseudonym_key": KEY_TEXT, "sources": {"app": source}}
+    (tmp_path / "agentmill.yaml").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_init_writes_a_starter_and_a_private_key_and_overwrites_nothing(agentmill, tmp_path):
+    assert agentmill("init").returncode == 0
+    key = tmp_path / "agentmill.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    written = key.read_text()
+    again = agentmill("init")
+    assert "stays as it is" in again.stdout
+    assert key.read_text() == written
+    checked = agentmill("config", "check")
+    assert checked.returncode == 0
+    assert "valid" in checked.stdout
+    assert written.split(":")[1][:8] not in checked.stdout
+
+
+def test_nothing_runs_without_a_key(agentmill):
+    told = agentmill("run")
+    assert told.returncode == 2
+    assert "agentmill init" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_a_mistake_in_the_configuration_is_told_with_line_and_fix(agentmill, tmp_path):
+    (tmp_path / "agentmill.yaml").write_text("sources:\n  app:\n    paht: logs/*\n    mapping: {}\n")
+    for command in (["run"], ["status"], ["sql", "select 1"]):
+        told = agentmill(*command)
+        assert told.returncode == 2
+        assert "line 3: sources.app.paht" in told.stderr
+    checked = agentmill("config", "check", "--json")
+    assert checked.returncode == 2
+    problems = json.loads(checked.stdout)["problems"]
+    assert [problem["line"] for problem in problems] == [2, 3, 4]
+    assert problems[1]["where"] == "sources.app.paht"
+
+
+def test_preview_shows_samples_and_problems_without_personal_data(agentmill, configured, write_log, record):
+    write_log(record(), record(state="limbo"), record(error="mail ann@example.org", state="failed"), "{torn")
+    told = agentmill("source", "preview", "app")
+    assert told.returncode == 0
+    assert "4 records read of 1 files: 2 executions" in told.stdout
+    assert "limbo" in told.stdout
+    assert "ann@example.org" not in told.stdout
+    seen = json.loads(agentmill("source", "preview", "app", "--json").stdout)
+    assert seen["records"] == 4
+    assert len(seen["sample"]) == 2
+    unknown = agentmill("source", "preview", "nothing")
+    assert unknown.returncode == 2
+    assert "there are: app" in unknown.stderr
+
+
+def test_a_day_is_run_and_asked_about(agentmill, configured, write_log, record):
+    write_log(record(), record(state="failed", error="boom"))
+    told = agentmill("run", "--from", f"{DAY}")
+    assert told.returncode == 0, told.stderr
+    assert "app" in told.stdout
+    asked = agentmill("sql", "--json", "select status, count(*) as n from executions group by 1 order by 1")
+    assert json.loads(asked.stdout) == [{"status": "failed", "n": 1}, {"status": "success", "n": 1}]
+    (configured / "q.sql").write_text("select agent_name, execution_count from agent_metrics_daily")
+    assert agentmill("sql", "--csv", "-f", "q.sql").stdout == "agent_name,execution_count\nplanner,2\n"
+    status = json.loads(agentmill("status", "--json").stdout)
+    assert status["sources"][0]["last_day"] == f"{DAY}"
+    assert status["not_published"] == {}
+    for question in ("delete from executions", "select nonsense", "select 1; select 2"):
+        refused = agentmill("sql", question)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("The warehouse refused")
+
+
+def test_a_blocked_day_ends_with_its_own_exit_code_and_keeps_the_old_data(agentmill, configured, write_log, record):
+    good = [record() for _ in range(3)]
+    write_log(*good)
+    assert agentmill("run", "--from", f"{DAY}").returncode == 0
+    write_log(*good, "{torn", "{torn too")
+    told = agentmill("run", "--from", f"{DAY}", "--to", f"{DAY}", "--json")
+    assert told.returncode == 3, told.stderr
+    day = json.loads(told.stdout)["days"][0]
+    assert not day["is_published"]
+    assert "quarantine_share" in day["blocked_by"][0]
+    shown = agentmill("status")
+    assert f"{DAY} keeps its old data" in shown.stdout
+    assert '"n": 3' in agentmill("sql", "--json", "select count(*) as n from executions").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--from", "soon"],
+        ["run", "--from", "2026-03-10", "--to", "2026-03-09"],
+        ["run", "--from", "1999-01-01"],
+        ["sql"],
+        ["sql", "select 1", "--file", "q.sql"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_meant_is_refused_before_anything_happens(agentmill, configured, words):
+    told = agentmill(*words)
+    assert told.returncode == 2
+    assert "Traceback" not in told.stderr
+    assert not (configured / ".agentmill" / "dagster").exists()
+
+
+def test_a_warehouse_that_is_not_there_is_told_without_its_password(agentmill, configured):
+    told = agentmill("status", AGENTMILL_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/x")
+    assert told.returncode == 1
+    assert told.stderr.startswith("The warehouse refused")
+    assert "hunter2" not in told.stderr
+
+
+def test_a_damaged_file_fails_the_run_and_is_named(agentmill, configured, write_log, record):
+    path = write_log(record(), name="a.ndjson.gz")
+    told = agentmill("run", "--from", f"{DAY}")
+    assert told.returncode == 1
+    assert "raw_app failed" in told.stderr
+    assert path.name in told.stderr
+
+
+def asked_when_up(process, port, query):
+    """The answer to a GraphQL query, as soon as something listens there."""
+    while process.poll() is None:
+        with contextlib.suppress(ConnectionRefusedError), contextlib.closing(HTTPConnection("127.0.0.1", port)) as ui:
+            ui.request("POST", "/graphql", json.dumps({"query": query}), {"Content-Type": "application/json"})
+            return json.loads(ui.getresponse().read())
+        time.sleep(0.5)
+    raise AssertionError("the UI ended by itself")
+
+
+def test_dev_opens_the_ui_with_everything_set(configured, write_log, record):
+    write_log(record())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        [AGENTMILL, "dev", "--port", f"{port}"],
+        cwd=configured,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            told = asked_when_up(process, port, "{assetNodes {assetKey {path}}}")
+            names = {node["assetKey"]["path"][0] for node in told["data"]["assetNodes"]}
+            assert {"raw_app", "executions", "failure_report"} <= names
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+    assert (configured / ".agentmill" / "dagster" / "dagster.yaml").exists()

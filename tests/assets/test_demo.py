@@ -1,0 +1,121 @@
+"""The demo as a new user runs it, judged by the truth it was made from."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import checksums, stored
+
+from pipelines.demo import CANARY, DAYS, FIRST_DAY, INCIDENTS, QUESTIONS, traffic, write_demo, write_logs
+from pipelines.failures.fingerprint import fingerprint
+from pipelines.failures.text import failure_text
+from pipelines.settings import load_settings
+from pipelines.warehouse import open_warehouse
+from pipelines.warehouse.query import ask
+
+AGENTMILL = Path(sys.executable).with_name("agentmill")
+SECRET = re.compile(rb"sk-proj-[A-Za-z0-9]{20}")
+
+
+class Demo:
+    """A finished demo: where it lives, what it printed, what it published."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.printed = self.run()
+        self.settings = load_settings(folder / "agentmill.yaml")
+        self.warehouse = open_warehouse(self.settings)
+
+    def run(self):
+        told = subprocess.run(
+            [AGENTMILL, "demo", "--dir", self.folder],
+            env={**os.environ, "COLUMNS": "250"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 0, told.stderr
+        return told.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return Demo(tmp_path_factory.mktemp("demo"))
+
+
+def test_the_logs_are_the_same_everywhere(tmp_path):
+    told = [write_logs(tmp_path / name, runs=40, days=3) for name in ("one", "other")]
+    assert told[0] == told[1]
+    for path in (tmp_path / "one").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_every_record_is_accounted_for(demo, tmp_path):
+    truth = write_demo(tmp_path / "again")
+    told = demo.warehouse.read(
+        "select sum(received_count)::int as received, sum(clean_count)::int as clean, "
+        "sum(duplicate_count)::int as duplicates, sum(quarantined_count)::int as quarantined "
+        "from agentmill.receipts_daily"
+    )
+    assert told.row(0) == (truth.records, truth.executions, truth.repeated, truth.broken)
+    assert demo.warehouse.read("select count(*) from agentmill.executions").item() == truth.executions
+
+
+def test_it_prints_what_it_found_and_what_to_ask_next(demo):
+    for incident in INCIDENTS:
+        assert incident.category in demo.printed
+    assert "failure_report.html" in demo.printed
+    for question in QUESTIONS:
+        assert question in demo.printed
+        with ask(demo.warehouse, question) as answer:
+            assert list(answer.rows)
+
+
+def test_running_it_again_changes_nothing(demo):
+    before = checksums(demo.warehouse)
+    report = (demo.settings.reports / "failure_report.html").read_bytes()
+    demo.run()
+    assert checksums(demo.warehouse) == before
+    assert (demo.settings.reports / "failure_report.html").read_bytes() == report
+
+
+def test_each_incident_is_found_as_one_cluster_of_its_kind_since_its_first_day(demo):
+    truth = pl.concat(traffic(day).filter(pl.col("incident").is_not_null()) for day in range(DAYS))
+    serial = pl.col("serial").cast(pl.String).str.zfill(8)
+    named = truth.select("incident", "started_at", execution_id=pl.format("app-{}", serial))
+    stored = demo.warehouse.read(
+        "select execution_id, status, error_type, error_message from agentmill.recent_failures"
+    )
+    failures = stored.with_columns(fingerprint(stored.select(failure_text()).to_series())["signature_id"])
+    clusters = demo.warehouse.read(
+        "select cluster_id, category, unnest(signature_ids) as signature_id from agentmill.failure_clusters"
+    )
+    found = named.join(failures, on="execution_id").join(clusters, on="signature_id")
+    assert found.height == named.filter(pl.col("execution_id").is_in(stored["execution_id"].implode())).height > 300
+    for incident in INCIDENTS:
+        of_it = found.filter(pl.col("incident") == incident.name)
+        assert of_it["cluster_id"].n_unique() == 1, incident.name
+        assert of_it["category"].unique().to_list() == [incident.category]
+        assert of_it["started_at"].min().date() >= incident.starts.date()
+    others = found.group_by("cluster_id").agg(pl.col("incident").n_unique())
+    assert others["incident"].max() == 1
+
+
+def test_the_planted_person_and_secrets_stay_in_the_restricted_zone(demo):
+    logs = b"".join(path.read_bytes() for path in (demo.folder / "logs" / "batch").glob("*.csv"))
+    assert CANARY.encode() in logs
+    assert SECRET.search(logs)
+    seen = [demo.printed.encode(), *stored(demo.settings)]
+    assert len(seen) > 40
+    assert sum(map(len, seen)) > 50_000_000
+    for content in seen:
+        assert CANARY.encode() not in content
+        assert not SECRET.search(content)
+
+
+def test_the_first_day_is_a_monday():
+    assert FIRST_DAY.isoweekday() == 1
