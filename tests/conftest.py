@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import polars as pl
 import psycopg
 import pytest
@@ -24,6 +25,9 @@ from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.migrations import upgrade
 from pipelines.warehouse.server import database_url, start_server
+
+hypothesis.settings.register_profile("agentmill", deadline=None)
+hypothesis.settings.load_profile("agentmill")
 
 REPOSITORY = Path(__file__).parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"

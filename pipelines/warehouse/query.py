@@ -35,7 +35,8 @@ def ask(warehouse: Warehouse, question: str, timeout_seconds: int = 300) -> Iter
         connection.execute("set default_transaction_read_only = on")
         # Binary results go through the extended protocol, which refuses a second statement.
         cursor = connection.execute(question.encode(), binary=True)
-        yield Answer([column.name for column in cursor.description or ()], iter(cursor if cursor.description else ()))
+        names = [column.name for column in cursor.description or ()]
+        yield Answer(_distinct(names), iter(cursor if cursor.description else ()))
 
 
 def write_csv(answer: Answer, out: IO[str]) -> None:
@@ -59,6 +60,11 @@ def _as_json(value: object) -> object:
     if isinstance(value, Decimal):
         return float(value)
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names with repeated ones numbered: a JSON object would keep the last of them only."""
+    return [f"{name}_{nth}" if (nth := names[: at + 1].count(name)) > 1 else name for at, name in enumerate(names)]
 
 
 def _become_analyst(connection: psycopg.Connection) -> None:

@@ -48,7 +48,7 @@ def test_terminal_bench(tmp_path):
     assert example.counts() == ((5200, 3924, 0), 1276)
     told = dict(example.rows("select status, count(*) from agentmill.executions group by 1"))
     assert told == {"success": 1738, "failed": 1169, "timeout": 862, "error": 155}
-    started = [record for record in example.records if record["trial_started_at"]]
+    started = [record for record in example.records if record.get("trial_started_at")]
     agents = Counter(
         (record.get("_run_metadata") or {}).get("agent_name") or record["_submission"].split("_")[1]
         for record in started
@@ -72,10 +72,11 @@ def test_tau2(tmp_path):
     assert len(records) > 500
     assert example.counts() == ((len(records), len(records), 0), 0)
     told = example.rows(
-        "select count(*) filter (where status = 'success'), sum(cost_usd), count(cost_usd) from executions"
+        "select count(*) filter (where status = 'success') as won, sum(cost_usd) as cost, count(cost_usd) as priced"
+        " from agentmill.executions"
     )
     won = sum((record["reward_info"] or {}).get("reward", 0) >= 1 for record in records)
     costs = [Decimal(str(record["agent_cost"])) for record in records if record["agent_cost"] is not None]
     assert told == [(won, sum(costs).quantize(Decimal("1e-10")), len(costs))]
     domains = Counter(record["info"]["domain_name"] for record in records)
-    assert dict(example.rows("select execution_type, count(*) from executions group by 1")) == domains
+    assert dict(example.rows("select execution_type, count(*) from agentmill.executions group by 1")) == domains

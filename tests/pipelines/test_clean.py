@@ -140,7 +140,7 @@ def test_an_exact_repetition_is_a_duplicate_without_a_conflict(cleaned, record):
     assert cleaned(twice, twice).duplicates.conflicts == 0
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.lists(st.integers(0, 5), min_size=2, max_size=14))
 def test_neither_order_nor_files_matter(cleaned, record, write_log, tmp_path, randomness, ids):
     rows = [record(id=f"r{n}", tokens_in=randomness.randrange(1000)) for n in ids]
@@ -166,7 +166,7 @@ ODD = st.one_of(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.dictionaries(

@@ -88,7 +88,7 @@ def test_what_tells_failures_apart_stays(one, other):
 words = st.text(st.characters(codec="utf-8"), max_size=80)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(words, min_size=1, max_size=8))
 def test_a_signature_depends_on_its_own_text_only(texts):
     together = identity(*texts)
@@ -183,7 +183,7 @@ sentences = st.lists(
 ).map(lambda rows: [f"could not {verb} the table {name} of the shop {when}" for verb, name, when in rows])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sentences, sentences, st.randoms())
 def test_clusters_have_no_order_and_more_data_only_merge_them(some, more, random):
     before, everything = cluster(some), some + more

@@ -135,7 +135,7 @@ executions = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(executions, max_size=60), st.randoms())
 def test_all_tables_tell_the_same_totals_in_whatever_order_rows_come(rows, random):
     told = tables(*rows)

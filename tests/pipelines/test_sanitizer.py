@@ -80,7 +80,7 @@ private_use = st.characters(min_codepoint=0xE000, max_codepoint=0xF8FF)
 surroundings = st.text(st.one_of(st.characters(codec="utf-8"), private_use), max_size=20)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(surroundings, st.sampled_from(sorted(PLANTED)), surroundings)
 def test_a_planted_value_is_found_among_anything_and_cleaning_twice_is_cleaning_once(before, kind, after):
     value = PLANTED[kind]
@@ -89,7 +89,7 @@ def test_a_planted_value_is_found_among_anything_and_cleaning_twice_is_cleaning_
     assert clean(told) == told
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(surroundings, min_size=1, max_size=6))
 def test_neither_batch_nor_order_matter(texts):
     together = sanitize_texts(pl.Series(texts, dtype=pl.String)).to_list()

@@ -337,6 +337,11 @@ def test_an_answer_becomes_json(warehouse):
     assert json.loads(out.getvalue()) == [{"n": 1, **row}, {"n": 2, **row}]
 
 
+def test_columns_of_one_name_are_told_apart(warehouse):
+    with ask(warehouse, "select 1 as n, 2 as n, 3 as m, 4 as n") as answer:
+        assert answer.columns == ["n", "n_2", "m", "n_3"]
+
+
 def test_the_password_is_never_shown():
     warehouse = Warehouse("postgresql://user:hunter2@db/x")
     assert "hunter2" not in f"{warehouse!r} {warehouse.name}"
