@@ -10,7 +10,7 @@ from pipelines.validate.verdict import Finding, Verdict
 
 
 def judge_conservation(receipt: CleanReceipt, rows: pl.DataFrame) -> Verdict:
-    """Records received = clean + quarantined + duplicates, by source; and the clean ones are the rows. there."""
+    """Records received = clean + quarantined + duplicates, by source; and the clean ones are all there."""
     present = dict(rows["source"].value_counts().iter_rows())
     findings = []
     for count in receipt.sources:

@@ -110,6 +110,36 @@ def test_a_day_is_run_and_asked_about(agentmill, configured, write_log, record):
         assert refused.stderr.startswith("The warehouse refused")
 
 
+def test_a_file_full_of_traps_is_read_and_every_line_of_it_is_accounted_for(agentmill, configured, record):
+    (configured / "logs").mkdir()
+    lines = [
+        "\ufeff" + json.dumps(record()),
+        json.dumps(record(cost=float("nan"))),
+        json.dumps(record(prompt="x" * 10_000_000)),
+        json.dumps(record(error="a nul: ?", state="failed")).replace("?", "\0"),
+        json.dumps(record()),
+        json.dumps(record())[:-9],
+    ]
+    (configured / "logs" / "a.ndjson").write_text("\n".join(lines))
+    config = json.loads((configured / "agentmill.yaml").read_text())
+    config["sources"]["app"]["max_quarantine_share"] = 0.9
+    (configured / "agentmill.yaml").write_text(json.dumps(config))
+    told = agentmill("run", "--from", f"{DAY}", "--json")
+    assert told.returncode == 0, told.stderr
+    counted = json.loads(told.stdout)["days"][0]["sources"][0]
+    assert (counted["received"], counted["clean"], counted["duplicates"]) == (6, 4, 0)
+    assert counted["quarantined"] == {"line_too_long": 1, "torn": 1}
+    question = "select cost_usd::float8 as cost, error_message as error, quality_flags as flags from executions"
+    rows = json.loads(agentmill("sql", "--json", f"{question} order by execution_id").stdout)
+    good = {"cost": 0.01, "error": None, "flags": []}
+    assert rows == [
+        good,
+        {**good, "cost": None, "flags": ["not_a_number"]},
+        {**good, "error": "a nul: \ufffd", "flags": ["text_repaired"]},
+        good,
+    ]
+
+
 def test_a_blocked_day_ends_with_its_own_exit_code_and_keeps_the_old_data(agentmill, configured, write_log, record):
     good = [record() for _ in range(3)]
     write_log(*good)
