@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import psycopg
 import typer
 
@@ -106,6 +107,9 @@ def check_config(*, as_json: AsJson = False) -> None:
     out.print(f"{find_config() or 'No configuration file'}: valid. Pseudonym key {key.id} is in place.")
     found = [(name, settings.sources[name].path, count) for name, count in files.items()]
     out.print(sheet("Sources", ["source", "path", "files"], found, numbers=["files"]))
+    for name in [name for name, count in files.items() if count == 0]:
+        hint = f"No file matches the path of {name}. A relative path starts at {Path.cwd()}."
+        out.print(hint, style="yellow", soft_wrap=True)
     if not files:
         out.print("There is no source yet: add one under `sources:`.")
 
@@ -179,8 +183,9 @@ def status(*, as_json: AsJson = False) -> None:
     )
     out.print(f"Lake           {lake.url}\nReports        {settings.reports.absolute()}", soft_wrap=True)
     if freshness.height:
-        columns = ["source", "last day", "published at", "received", "clean", "quarantined", "duplicates"]
-        rows = [row[: len(columns)] for row in freshness.iter_rows()]
+        columns = ["source", "last day", "published (UTC)", "received", "clean", "quarantined", "duplicates"]
+        shown = freshness.with_columns(pl.col("last_published_at").dt.strftime("%Y-%m-%d %H:%M"))
+        rows = [row[: len(columns)] for row in shown.iter_rows()]
         out.print(sheet("Sources, on their last day", columns, rows, numbers=columns[3:]))
     else:
         out.print("No day has been published yet: `agentmill run` does it.")
