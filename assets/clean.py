@@ -11,7 +11,7 @@ from assets.verdicts import check_results, table
 from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt, clean
 from pipelines.execution import QUARANTINE_REASONS
 from pipelines.validate import validate
-from pipelines.validate.verdict import CHECKS, GATE, judge_gate
+from pipelines.validate.verdict import CHECKS, GATE, Check, judge_gate
 
 _GRAINS = {
     CLEAN_EXECUTIONS: "Typed, deduplicated, anonymized. Grain: one terminal attempt of one agent run.",
@@ -37,8 +37,8 @@ def clean_assets(source_names: Iterable[str]) -> dg.AssetsDefinition:
             for name, description in _GRAINS.items()
         ],
         check_specs=[
-            dg.AssetCheckSpec(check.name, asset=CLEAN_EXECUTIONS, description=check.question, blocking=check is GATE)
-            for check in (*CHECKS, GATE)
+            *(dg.AssetCheckSpec(check.name, asset=CLEAN_EXECUTIONS, description=_ask(check)) for check in CHECKS),
+            dg.AssetCheckSpec(GATE.name, asset=CLEAN_EXECUTIONS, description=GATE.question, blocking=True),
         ],
         backfill_policy=whole_range,
         retry_policy=patience,
@@ -58,6 +58,11 @@ def clean_assets(source_names: Iterable[str]) -> dg.AssetsDefinition:
         )
 
     return clean_zone
+
+
+def _ask(check: Check) -> str:
+    """What a check asks, and what follows from a no."""
+    return check.question + (" A day that fails keeps its old data." if check.severity == "error" else "")
 
 
 def _show(context: dg.AssetExecutionContext, day: date, receipt: CleanReceipt) -> None:

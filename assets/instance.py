@@ -28,6 +28,8 @@ python_logs:
   python_log_level: INFO
 telemetry:
   enabled: false
+nux:
+  enabled: false
 """
 
 

@@ -44,13 +44,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.Metada
 
 def _overall(asset: str, check: str, of_days: Mapping[date, Verdict]) -> dg.AssetCheckResult:
     failed = {day: verdict for day, verdict in of_days.items() if not verdict.passed}
-    shown = failed or of_days
+    told = "  \n".join(f"{day}: {verdict.message}" for day, verdict in (failed or of_days).items())
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=check,
         passed=not failed,
         severity=_SEVERITIES[next(iter(of_days.values())).severity],
-        description="\n".join(f"{day}: {verdict.message}" for day, verdict in shown.items()),
+        description=told if failed or len(of_days) == 1 else f"Passed on all {len(of_days)} days.",
         metadata={
             "days": len(of_days),
             "failed_days": len(failed),
