@@ -126,14 +126,15 @@ def preview_source(
     if name not in settings.sources:
         _stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
     seen = preview(settings.sources[name], settings.read_key())
-    known = [column for column in seen.executions.columns if seen.executions[column].null_count() < rows]
-    sample = seen.executions.head(rows).select(known)
+    sample = seen.executions.head(rows)
+    known = [column for column in sample.columns if sample[column].null_count() < sample.height]
+    sample = sample.select(known)
     if as_json:
         samples = json.loads(sample.write_json())
         _print_json({"files": seen.files, "records": seen.records, "problems": seen.problems, "sample": samples})
         return
     out.print(f"{seen.records:,} records read of {seen.files} files: {seen.executions.height:,} executions.")
-    values = [[column, *map(str, sample[column].to_list())] for column in known]
+    values = [[column, *("" if value is None else value for value in sample[column].to_list())] for column in known]
     out.print(sheet("Sample", ["column", *(str(number) for number in range(1, sample.height + 1))], values))
     for problem in seen.problems:
         out.print(f"- {problem}", style="yellow", soft_wrap=True)

@@ -78,10 +78,13 @@ def test_a_mistake_in_the_configuration_is_told_with_line_and_fix(agentmill, tmp
 
 
 def test_preview_shows_samples_and_problems_without_personal_data(agentmill, configured, write_log, record):
-    write_log(record(), record(state="limbo"), record(error="mail ann@example.org", state="failed"), "{torn")
-    told = agentmill("source", "preview", "app")
+    failed = record(error="mail ann@example.org", state="failed", cost=None)
+    write_log(record(), record(state="limbo"), failed, "{torn")
+    told = agentmill("source", "preview", "app", "--rows", "1")
     assert told.returncode == 0
     assert "4 records read of 1 files: 2 executions" in told.stdout
+    assert "cost_usd" in told.stdout
+    assert "error_message" not in told.stdout
     assert "limbo" in told.stdout
     assert "ann@example.org" not in told.stdout
     seen = json.loads(agentmill("source", "preview", "app", "--json").stdout)
