@@ -21,7 +21,7 @@ from assets.display import accounts_table, err, out, progress_of_days, sheet
 from pipelines import demo as marketplace
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
 from pipelines.clean import CLEAN_EXECUTIONS
-from pipelines.clean.preview import preview
+from pipelines.clean.preview import count_inputs, preview
 from pipelines.settings import (
     CONFIG_VARIABLE,
     DEFAULT_CONFIG,
@@ -31,7 +31,6 @@ from pipelines.settings import (
     find_config,
     load_settings,
 )
-from pipelines.sources.files import list_files
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.executions import DayAccount, account
 from pipelines.warehouse.publish import sweep_staging
@@ -100,17 +99,17 @@ def check_config(*, as_json: AsJson = False) -> None:
             out.print(sheet(f"{error.path} cannot be used", columns, rows))
         raise typer.Exit(WRONG) from None
     key = settings.read_key()
-    files = {name: len(list_files(source).ready) for name, source in settings.sources.items()}
+    inputs = {name: count_inputs(source) for name, source in settings.sources.items()}
     if as_json:
-        _print_json({"ok": True, "key_id": key.id, "files": files})
+        _print_json({"ok": True, "key_id": key.id, "inputs": inputs})
         return
     out.print(f"{find_config() or 'No configuration file'}: valid. Pseudonym key {key.id} is in place.")
-    found = [(name, settings.sources[name].path, count) for name, count in files.items()]
-    out.print(sheet("Sources", ["source", "path", "files"], found, numbers=["files"]))
-    for name in [name for name, count in files.items() if count == 0]:
+    found = [(name, settings.sources[name].location, count) for name, count in inputs.items()]
+    out.print(sheet("Sources", ["source", "where", "inputs"], found, numbers=["inputs"]))
+    for name in [name for name, count in inputs.items() if count == 0]:
         hint = f"No file matches the path of {name}. A relative path starts at {Path.cwd()}."
         out.print(hint, style="yellow", soft_wrap=True)
-    if not files:
+    if not inputs:
         out.print("There is no source yet: add one under `sources:`.")
 
 
@@ -131,9 +130,9 @@ def preview_source(
     sample = sample.select(known)
     if as_json:
         samples = json.loads(sample.write_json())
-        _print_json({"files": seen.files, "records": seen.records, "problems": seen.problems, "sample": samples})
+        _print_json({"inputs": seen.inputs, "records": seen.records, "problems": seen.problems, "sample": samples})
         return
-    out.print(f"{seen.records:,} records read of {seen.files} files: {seen.executions.height:,} executions.")
+    out.print(f"{seen.records:,} records read of {seen.inputs} inputs: {seen.executions.height:,} executions.")
     values = [[column, *("" if value is None else value for value in sample[column].to_list())] for column in known]
     out.print(sheet("Sample", ["column", *(str(number) for number in range(1, sample.height + 1))], values))
     for problem in seen.problems:

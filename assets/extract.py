@@ -9,10 +9,10 @@ from assets.partitions import daily, days, tell, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import table
 from pipelines.extract import RawReceipt, extract
-from pipelines.sources.files import FileSource
+from pipelines.sources.kinds import AnySource
 
 
-def raw_asset(source: FileSource) -> dg.AssetsDefinition:
+def raw_asset(source: AnySource) -> dg.AssetsDefinition:
     """The asset of one source: its records as received, by the UTC day they belong to."""
 
     @dg.asset(
@@ -42,10 +42,12 @@ def raw_asset(source: FileSource) -> dg.AssetsDefinition:
 
 def _figures(receipt: RawReceipt) -> dict[str, dg.MetadataValue]:
     inputs = [
-        (n, read.file.size, read.records[receipt.day], read.sha256[:12]) for n, read in enumerate(receipt.inputs, 1)
+        (n, read.size if read.size is not None else "", read.records, (read.sha256 or "")[:12])
+        for n, read in enumerate(receipt.inputs, 1)
     ]
     return {
         "dagster/row_count": dg.MetadataValue.int(receipt.rows),
         "inputs": table(["input", "bytes", "records of the day", "sha256"], inputs),
         "still_growing": dg.MetadataValue.int(len(receipt.growing)),
+        "unplaced": dg.MetadataValue.int(receipt.unplaced),
     }

@@ -154,6 +154,7 @@ FAILURES = ("failed", "timeout", "error")
 QUALITY_FLAGS = {
     "clock_skew": "It ends before it starts: the duration is null and the row is left out of latency.",
     "no_start_time": "Only the end is known: the event time is the end.",
+    "zero_date": "A date of zeros, which some databases write for none, became null.",
     "duration_mismatch": "The stated duration differs from end minus start by more than a second.",
     "ambiguous_local_time": "The local time occurs twice (clocks went back): the earlier one was taken.",
     "negative_value": "A count, time or amount below zero became null.",

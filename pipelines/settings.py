@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
 from pipelines.lake import Lake
-from pipelines.sources.files import FileSource
+from pipelines.sources.kinds import DEFAULT_KIND, KINDS, AnySource
 from pipelines.sources.mapping import MappedField
 
 CONFIG_VARIABLE = "AGENTMILL_CONFIG"
@@ -22,6 +22,7 @@ DEFAULT_CONFIG = Path("agentmill.yaml")
 EXAMPLE_CONFIG = Path(__file__).parents[1] / "agentmill.example.yaml"
 
 Location = tuple[int | str, ...]
+_KIND_AT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,17 @@ class Settings(BaseSettings):
     reports_dir: Path | None = Field(None, description="Where reports are written; `<state_dir>/reports` where unset.")
     pseudonym_key: SecretStr | None = Field(None, description="`k1:<hex>`; the key file is not read then.")
     pseudonym_key_file: Path = Field(Path("agentmill.key"), description="Written by `agentmill init`.")
-    sources: dict[str, FileSource] = Field({}, description="Where logs come from, by name.")
+    sources: dict[str, AnySource] = Field({}, description="Where logs come from, by name.")
 
     @field_validator("sources", mode="before")
     @classmethod
     def _name_sources(cls, sources: object) -> object:
         if not isinstance(sources, dict):
             return sources
-        return {name: {**body, "name": name} if isinstance(body, dict) else body for name, body in sources.items()}
+        return {
+            name: {"kind": DEFAULT_KIND, **body, "name": name} if isinstance(body, dict) else body
+            for name, body in sources.items()
+        }
 
     @classmethod
     def settings_customise_sources(
@@ -145,11 +149,11 @@ def parse_settings(text: str, path: Path) -> Settings:
 
 
 def _explain(details: ErrorDetails, root: yaml.Node | None) -> Problem:
-    location = tuple(step for step in details["loc"] if step != "[key]")
+    location, kind_of_source = _without_kind(tuple(step for step in details["loc"] if step != "[key]"))
     where = ".".join(str(step) for step in location) or "file"
     kind, message = details["type"], details["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        known = _known_keys(location)
+        known = _known_keys(location, kind_of_source)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         what = "this key is unknown" + (f"; did you mean `{near[0]}`?" if near else "")
         return Problem(_line(root, location), where, what, f"There are: {', '.join(sorted(known))}.")
@@ -159,13 +163,20 @@ def _explain(details: ErrorDetails, root: yaml.Node | None) -> Problem:
     return Problem(_line(root, location), where, message, fix)
 
 
-def _known_keys(location: Location) -> set[str]:
+def _without_kind(location: Location) -> tuple[Location, str]:
+    """Where it is in the file: pydantic puts the kind of a source into the place of what is wrong with it."""
+    if location[0] == "sources" and len(location) > _KIND_AT and location[_KIND_AT] in KINDS:
+        return location[:_KIND_AT] + location[_KIND_AT + 1 :], str(location[_KIND_AT])
+    return location, DEFAULT_KIND
+
+
+def _known_keys(location: Location, kind: str) -> set[str]:
     """The keys that may stand where an unknown one was found."""
     model: type[BaseModel] = Settings
     if location[0] == "sources":
-        model = MappedField if "mapping" in location else FileSource
+        model = MappedField if "mapping" in location else KINDS[kind]
     names = {field.alias or name for name, field in model.model_fields.items()}
-    return names - {"name"} if model is FileSource else names
+    return names - {"name"} if "mapping" not in location and model is not Settings else names
 
 
 def _line(node: yaml.Node | None, location: Location) -> int | None:

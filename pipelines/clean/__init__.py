@@ -57,6 +57,7 @@ class SourceCount(BaseModel, frozen=True):
     conflicts: int
     inputs: int
     growing: int
+    unplaced: int = 0
 
 
 class CleanReceipt(Receipt):
@@ -160,4 +161,5 @@ def _count(raw: RawReceipt, cleaned: Cleaned) -> SourceCount:
         conflicts=cleaned.duplicates.conflicts,
         inputs=len(raw.inputs),
         growing=len(raw.growing),
+        unplaced=raw.unplaced,
     )

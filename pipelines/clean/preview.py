@@ -1,5 +1,6 @@
 """What a source would become, before anything is stored: sample executions and every problem found on the way."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -8,7 +9,9 @@ import polars as pl
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.clean import clean_records
 from pipelines.execution import EXECUTION, QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.sources.database import DatabaseSource, Table, as_records
 from pipelines.sources.files import FileReading, FileSource, list_files
+from pipelines.sources.kinds import AnySource
 from pipelines.sources.records import MappingError
 from pipelines.sources.streams import UnreadableInputError
 
@@ -20,37 +23,58 @@ _INPUTS |= {"input": "input_bytes", "output": "output_bytes"}
 class Preview:
     """A look at the first records of a source. `problems` are sentences; the executions are anonymized."""
 
-    files: int = 0
+    inputs: int = 0
     records: int = 0
     executions: pl.DataFrame = field(default_factory=EXECUTION.to_frame)
     problems: list[str] = field(default_factory=list)
 
 
-def preview(source: FileSource, key: PseudonymKey, most_records: int = 1_000) -> Preview:
+def preview(source: AnySource, key: PseudonymKey, most_records: int = 1_000) -> Preview:
     """Map, clean and anonymize the first records of a source. Nothing is written."""
-    listing = list_files(source)
-    seen = Preview(files=len(listing.ready))
-    seen.problems += [f"{file.path} is still being written and is left out" for file in listing.growing]
-    if not listing.ready:
-        seen.problems.append(f"no file matches `{source.path}`; relative paths start where the command is run")
-        return seen
+    seen = Preview()
+    batches = _first_rows(source, seen, most_records) if isinstance(source, DatabaseSource) else _first(source, seen)
     parts = []
-    for file in listing.ready:
-        try:
-            for batch in FileReading(source, file):
-                parts.append(batch.head(most_records - seen.records))
-                seen.records += parts[-1].height
-                if seen.records >= most_records:
-                    break
-        except UnreadableInputError as error:
-            seen.problems.append(str(error))
+    for batch in batches:
+        parts.append(batch.head(most_records - seen.records))
+        seen.records += parts[-1].height
         if seen.records >= most_records:
             break
     _judge(seen, parts, source, key)
     return seen
 
 
-def _judge(seen: Preview, parts: list[pl.DataFrame], source: FileSource, key: PseudonymKey) -> None:
+def count_inputs(source: AnySource) -> int:
+    """How many inputs a source has: files that match, or its one table."""
+    return 1 if isinstance(source, DatabaseSource) else len(list_files(source).ready)
+
+
+def _first(source: FileSource, seen: Preview) -> Iterator[pl.DataFrame]:
+    """The records of a source's files, file by file."""
+    listing = list_files(source)
+    seen.inputs = len(listing.ready)
+    seen.problems += [f"{file.path} is still being written and is left out" for file in listing.growing]
+    if not listing.ready:
+        seen.problems.append(f"no file matches `{source.path}`; relative paths start where the command is run")
+    for file in listing.ready:
+        try:
+            yield from FileReading(source, file)
+        except UnreadableInputError as error:
+            seen.problems.append(str(error))
+
+
+def _first_rows(source: DatabaseSource, seen: Preview, most_records: int) -> Iterator[pl.DataFrame]:
+    """Some rows of a source's table."""
+    try:
+        table = Table(source)
+        seen.inputs = 1
+        rows = table.sample(most_records)
+        if rows.height:
+            yield as_records(rows, source)
+    except UnreadableInputError as error:
+        seen.problems.append(str(error))
+
+
+def _judge(seen: Preview, parts: list[pl.DataFrame], source: AnySource, key: PseudonymKey) -> None:
     now = datetime.now(UTC)
     try:
         cleaned = clean_records(parts, source, key, now, now.date())
@@ -61,7 +85,8 @@ def _judge(seen: Preview, parts: list[pl.DataFrame], source: FileSource, key: Ps
     by_reason = cleaned.quarantine.group_by("reason", "detail", maintain_order=True)
     for reason, detail, count, file, line in by_reason.agg(pl.len(), pl.col("file", "line").first()).iter_rows():
         place = f"{reason} ({detail})" if detail else reason
-        seen.problems.append(f"{count} refused as {place}, first at {file}:{line}. {QUARANTINE_REASONS[reason]}")
+        at = f"{file}:{line}" if line else file
+        seen.problems.append(f"{count} refused as {place}, first at {at}. {QUARANTINE_REASONS[reason]}")
     if cleaned.duplicates.dropped:
         seen.problems.append(f"{cleaned.duplicates.dropped} are duplicates; the latest of each execution is kept")
     flagged = cleaned.executions["quality_flags"].list.explode().drop_nulls().value_counts(sort=True)

@@ -44,9 +44,10 @@ def repair_times(draft: pl.DataFrame, times: pl.DataFrame) -> pl.DataFrame:
     stated = pl.col("duration_ms")
     is_skewed = pl.col("completed_at") < pl.col("started_at")
     return (
-        draft.with_columns(times.drop("problem", "is_ambiguous"))
+        draft.with_columns(times.drop("problem", "is_ambiguous", "is_zero"))
         .pipe(reject, pl.lit(times["problem"].is_not_null()), pl.lit(times["problem"]))
         .pipe(flag, "ambiguous_local_time", pl.lit(times["is_ambiguous"]))
+        .pipe(flag, "zero_date", pl.lit(times["is_zero"]))
         .pipe(flag, "no_start_time", pl.col("started_at").is_null())
         .pipe(flag, "clock_skew", is_skewed)
         .pipe(flag, "duration_mismatch", ~is_skewed & ((stated - measured).abs() > _TOLERANCE_MS))

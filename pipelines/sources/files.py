@@ -18,22 +18,12 @@ from pydantic import BaseModel, Field, SecretStr
 
 from pipelines.lake import open_store
 from pipelines.sources.ndjson import MAX_LINE_BYTES, read_ndjson
+from pipelines.sources.records import POSITION
 from pipelines.sources.source import Source
 from pipelines.sources.streams import InputStream, Readable, UnreadableInputError
 from pipelines.sources.tabular import read_csv, read_parquet
 
 FileFormat = Literal["ndjson", "csv", "parquet"]
-
-POSITION = pl.Schema(
-    {
-        "file": pl.String(),
-        "line": pl.Int64(),
-        "byte_offset": pl.Int64(),
-        "problem": pl.String(),
-        "received": pl.String(),
-    }
-)
-"""Where a record stands in its file; for an unusable one why, and its text. `record` stands beside these."""
 
 _FORMATS: dict[str, FileFormat] = {
     ".ndjson": "ndjson",
@@ -74,6 +64,11 @@ class FileSource(Source):
     max_line_bytes: Annotated[int, Field(gt=0)] = MAX_LINE_BYTES
     settle_seconds: Annotated[float, Field(ge=0, le=60)] = 2
     storage: dict[str, SecretStr] = Field({}, description="Options of the object store: endpoint, region, keys.")
+
+    @property
+    def location(self) -> str:
+        """Where it reads, for people."""
+        return self.path
 
 
 class FileReading:

@@ -14,6 +14,17 @@ from pipelines.sources.duck import query, query_column
 from pipelines.sources.mapping import OTHERWISE, FieldType, MappedField, Path, path_of, sql_paths
 from pipelines.sources.source import Source
 
+POSITION = pl.Schema(
+    {
+        "file": pl.String(),
+        "line": pl.Int64(),
+        "byte_offset": pl.Int64(),
+        "problem": pl.String(),
+        "received": pl.String(),
+    }
+)
+"""Where a record stands in its source; for an unusable one why, and its text. `record` stands beside these."""
+
 ATTRIBUTE = "attribute:"
 """Prefix of the columns that hold the admitted attributes."""
 
@@ -141,17 +152,28 @@ def _values(record: pl.Series, paths: list[Path]) -> list[pl.Series]:
         return [_reach(record, path) for path in paths]
     if not paths:
         return []
-    pointers = ["$" + "".join(step if step.startswith("[") else f'."{step}"' for step in path) for path in paths]
+    pointers = [_pointer(path) for path in paths]
     columns = ", ".join(f"found[{place}] as v{place}" for place in range(1, len(paths) + 1))
     once = "with parsed as materialized (select json_extract_string(record, ?) as found from records)"
     return query(record, f"{once} select {columns} from parsed", pointers).get_columns()  # noqa: S608 - our own names
 
 
 def _reach(values: pl.Series, path: Path) -> pl.Series:
-    for step in path:
+    for depth, step in enumerate(path):
+        if values.dtype == pl.String:
+            return _reach_json(values, path[depth:])
         is_position = step.startswith("[") and isinstance(values.dtype, pl.List)
         values = values.list.get(int(step[1:-1]), null_on_oob=True) if is_position else _child(values, step)
     return values
+
+
+def _reach_json(text: pl.Series, path: Path) -> pl.Series:
+    """The value at a path into JSON that a column holds as text; null where the text is no JSON."""
+    return query_column(text, "case when json_valid(record) then json_extract_string(record, ?) end", _pointer(path))
+
+
+def _pointer(path: Path) -> str:
+    return "$" + "".join(step if step.startswith("[") else f'."{step}"' for step in path)
 
 
 def _child(values: pl.Series, name: str) -> pl.Series:

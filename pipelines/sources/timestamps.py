@@ -32,20 +32,21 @@ _ISO_SPELLINGS = (
 
 
 def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.DataFrame:
-    """started_at, completed_at, event_time (UTC, null where unusable), is_ambiguous and problem, per mapped record.
+    """started_at, completed_at, event_time (UTC, null where unusable), is_ambiguous, is_zero and problem, per record.
 
     The event time is the source's chosen time, else the other. `problem` is a quarantine reason.
     """
     times: dict[str, pl.Series] = {}
     no = pl.Series([False]).new_from_index(0, mapped.height)
-    is_bad, is_outside, is_ambiguous = [no], [no], [no]
+    is_bad, is_outside, is_ambiguous, is_zero = [no], [no], [no], [no]
     for name in source.time_columns:
         if name not in mapped.columns:
             times[name] = pl.Series([None], dtype=TIMESTAMP).new_from_index(0, mapped.height)
             continue
         written, field = mapped[name], source.mapping[name]
         read = to_utc(written, field, source.timezone)
-        is_bad.append(written.is_not_null() & read.is_null())
+        is_zero.append(_is_zero_date(written))
+        is_bad.append(written.is_not_null() & read.is_null() & ~is_zero[-1])
         outside = ~read.is_between(EARLIEST, read_at + FUTURE_TOLERANCE)
         is_outside.append(outside)
         times[name] = read.set(outside.fill_null(value=False), None)
@@ -64,6 +65,7 @@ def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.Da
         "completed_at",
         event_time=pl.coalesce(source.time_columns),
         is_ambiguous=pl.any_horizontal(is_ambiguous),
+        is_zero=pl.any_horizontal(is_zero),
         problem=problem,
     )
 
@@ -84,6 +86,13 @@ def to_utc(values: pl.Series, field: MappedField, timezone: str, ambiguous: Ambi
     if field.format is not None:
         return _parse(values.cast(pl.String), (field.format,), timezone, ambiguous)
     return _from_iso(values.cast(pl.String), timezone, ambiguous)
+
+
+def _is_zero_date(values: pl.Series) -> pl.Series:
+    """Which values are MySQL's date of zeros, its way of writing that there is none."""
+    if values.dtype != pl.String:
+        return pl.Series([False]).new_from_index(0, len(values))
+    return values.str.starts_with("0000-00-00").fill_null(value=False)
 
 
 def _occurs_twice(values: pl.Series, field: MappedField, timezone: str) -> pl.Series:

@@ -62,18 +62,26 @@ def judge_quarantine(receipt: CleanReceipt, sources: Sequence[Source]) -> Verdic
 
 
 def judge_inputs(receipt: CleanReceipt) -> Verdict:
-    """Every source has input for the day, and none is still being written."""
-    inputs = sum(count.inputs for count in receipt.sources)
+    """Every source has input for the day, none is still being written, and every row has a day."""
     missing = [count.source for count in receipt.sources if count.inputs == 0]
     growing = [count.source for count in receipt.sources if count.growing]
-    message = "; ".join(
-        [f"no input holds a record of the day: {', '.join(missing)}"] * bool(missing)
-        + [f"inputs still being written were left out: {', '.join(growing)}"] * bool(growing)
-    )
+    unplaced = {count.source: count.unplaced for count in receipt.sources if count.unplaced}
+    problems = {
+        "no input holds a record of the day": missing,
+        "inputs still being written were left out": growing,
+        "rows without a usable time belong to no day": [f"{source} {rows}" for source, rows in unplaced.items()],
+    }
+    inputs = sum(count.inputs for count in receipt.sources)
+    told = "; ".join(f"{problem}: {', '.join(sources)}" for problem, sources in problems.items() if sources)
     return Verdict(
         check="inputs",
         severity="warning",
-        passed=not missing and not growing,
-        message=message or f"{inputs} inputs read",
-        figures={"inputs": inputs, "missing": len(missing), "growing": len(growing)},
+        passed=not told,
+        message=told or f"{inputs} inputs read",
+        figures={
+            "inputs": inputs,
+            "missing": len(missing),
+            "growing": len(growing),
+            "unplaced": sum(unplaced.values()),
+        },
     )

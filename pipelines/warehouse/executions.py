@@ -96,7 +96,8 @@ def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:
 
 def _content(receipt: CleanReceipt) -> str:
     """The rows and what accounts for them: a change in either is a new day."""
-    return content_digest(EXECUTIONS, receipt.content, [count.model_dump_json() for count in receipt.sources])
+    counts = [count.model_dump_json(exclude={"unplaced"}) for count in receipt.sources]  # it is of no single day
+    return content_digest(EXECUTIONS, receipt.content, counts)
 
 
 def _replace_receipts(connection: psycopg.Connection, receipt: CleanReceipt) -> None:

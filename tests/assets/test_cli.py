@@ -82,7 +82,7 @@ def test_preview_shows_samples_and_problems_without_personal_data(agentmill, con
     write_log(record(), record(state="limbo"), failed, "{torn")
     told = agentmill("source", "preview", "app", "--rows", "1")
     assert told.returncode == 0
-    assert "4 records read of 1 files: 2 executions" in told.stdout
+    assert "4 records read of 1 inputs: 2 executions" in told.stdout
     assert "cost_usd" in told.stdout
     assert "error_message" not in told.stdout
     assert "limbo" in told.stdout

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipelines.clean import StaleRawError, clean, clean_records
 from pipelines.execution import EXECUTION, QUALITY_FLAGS, QUARANTINE_REASONS
 from pipelines.extract import extract
-from pipelines.sources.files import POSITION
+from pipelines.sources.records import POSITION
 
 
 def reasons(result):

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines.lake import Lake
-from pipelines.sources.files import POSITION, FileReading, list_files
+from pipelines.sources.files import FileReading, list_files
+from pipelines.sources.records import POSITION
 from pipelines.sources.streams import UnreadableInputError
 
 

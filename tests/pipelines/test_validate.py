@@ -129,6 +129,7 @@ def test_too_many_refused_records_block_unless_their_reason_is_tolerated(source)
 def test_missing_and_growing_inputs_are_watched():
     assert not judge_inputs(receipt(count(inputs=0))).passed
     assert not judge_inputs(receipt(count(growing=1))).passed
+    assert "app 3" in judge_inputs(receipt(count(unplaced=3))).message
     assert judge_inputs(receipt(count())).passed
 
 

@@ -1,4 +1,4 @@
-"""One source, some days: raw records into the restricted zone, each day with the receipt that accounts for it.
+"""Records in files: which day each belongs to, and which files a day has to read again.
 
 A record belongs to the UTC day of its event time. A record that tells no time (a broken line, a missing date) is
 accounted to the day of its neighbours in the file, else to the day the file was last modified: so every record is
@@ -6,28 +6,23 @@ counted exactly once, and a day whose log is broken shows it.
 """
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 
 import polars as pl
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from pipelines.lake import Lake, Part, Receipt
+from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset
+from pipelines.extract.spool import Spool, event_days
+from pipelines.lake import Lake
 from pipelines.sources.files import FileReading, FileSource, InputFile, list_files
-from pipelines.sources.records import map_records
 from pipelines.sources.streams import UnreadableInputError
-from pipelines.sources.timestamps import read_times
 
-_SPOOL_BYTES = 128 * 2**20
 _MOST_HELD = 8
 """Batches of a file held back, to bound memory, until its first dated record turns up."""
 
 log = logging.getLogger(__name__)
-
-
-class ExtractionError(Exception):
-    """Some inputs cannot be used, so no day of the source can be told whole."""
 
 
 class ReadInput(BaseModel, frozen=True):
@@ -36,17 +31,6 @@ class ReadInput(BaseModel, frozen=True):
     file: InputFile
     sha256: str
     records: dict[date, int]
-
-
-class RawReceipt(Receipt):
-    """Accounts for one day of one source: `parts` hold every record of `inputs` that belongs to the day."""
-
-    source: str
-    source_fingerprint: str
-    day: date
-    read_at: datetime
-    inputs: list[ReadInput] = Field(default_factory=list)
-    growing: list[str] = Field(default_factory=list)
 
 
 class InputIndex(BaseModel):
@@ -61,19 +45,14 @@ class InputIndex(BaseModel):
         return known is None or known.file != file or not known.records.keys().isdisjoint(days)
 
 
-def raw_dataset(source_name: str) -> str:
-    """Where the lake keeps a source's records as received."""
-    return f"raw/{source_name}"
-
-
-def extract(source: FileSource, days: Sequence[date], lake: Lake, read_at: datetime) -> dict[date, RawReceipt]:
+def extract_files(source: FileSource, days: Sequence[date], lake: Lake, read_at: datetime) -> dict[date, RawReceipt]:
     """Read what belongs to the days, each file once, and commit a receipt per day.
 
     Raises ExtractionError, with nothing committed, where a file is damaged: its records could belong to any day.
     """
     listing = list_files(source)
     index = _load_index(source, lake)
-    spool = _Spool(lake, raw_dataset(source.name), days)
+    spool = Spool(lake, raw_dataset(source.name), days)
     inputs, damaged = {}, []
     for file in listing.ready:
         if not index.may_hold(file, days):
@@ -96,7 +75,11 @@ def extract(source: FileSource, days: Sequence[date], lake: Lake, read_at: datet
             source_fingerprint=source.fingerprint,
             day=day,
             read_at=read_at,
-            inputs=[read for read in inputs.values() if day in read.records],
+            inputs=[
+                Input(name=path, records=read.records[day], size=read.file.size, sha256=read.sha256)
+                for path, read in inputs.items()
+                if day in read.records
+            ],
             growing=[file.path for file in listing.growing],
         )
         for day in days
@@ -107,7 +90,7 @@ def extract(source: FileSource, days: Sequence[date], lake: Lake, read_at: datet
     return receipts
 
 
-def _read_input(source: FileSource, file: InputFile, read_at: datetime, spool: "_Spool") -> ReadInput:
+def _read_input(source: FileSource, file: InputFile, read_at: datetime, spool: Spool) -> ReadInput:
     """Read one file into the spool and count its records by day."""
     log.info("%s: reading a file of %.1f MB", source.name, file.size / 1e6)
     reading = FileReading(source, file)
@@ -125,7 +108,7 @@ def place(
     last: date | None = None
     held: list[pl.DataFrame] = []
     for batch in batches:
-        day = _event_days(batch, source, read_at)
+        day = event_days(batch, source, read_at)
         if last is None:
             last = day.drop_nulls().first() or (arrival if len(held) == _MOST_HELD else None)  # type: ignore[assignment]
         if last is None:
@@ -137,60 +120,6 @@ def place(
         last = day[-1]
         yield batch.with_columns(day)
     yield from (batch.with_columns(day=pl.lit(arrival)) for batch in held)
-
-
-def _event_days(batch: pl.DataFrame, source: FileSource, read_at: datetime) -> pl.Series:
-    """The UTC day of each record's event time; null where it tells none."""
-    day = pl.Series("day", [None], pl.Date).new_from_index(0, batch.height)
-    undated = batch["problem"].is_null()
-    for column in source.time_columns:  # the fallback is read only where the first time is missing
-        if not undated.any():
-            break
-        mapped = map_records(batch.filter(undated), source, only=[column])
-        told = read_times(mapped, source, read_at)["event_time"].dt.date()
-        day = day.scatter(undated.arg_true(), told)
-        undated &= day.is_null()
-    return day
-
-
-class _Spool:
-    """Collects the wanted days' records and writes them out as parts whenever enough have gathered."""
-
-    def __init__(self, lake: Lake, dataset: str, days: Sequence[date]) -> None:
-        self._lake = lake
-        self._dataset = dataset
-        self._gathered: dict[date, list[pl.DataFrame]] = {day: [] for day in days}
-        self._parts: dict[date, list[Part]] = {day: [] for day in days}
-        self._bytes = 0
-
-    def add(self, batch: pl.DataFrame) -> None:
-        """Take in a placed batch; records of other days are left out."""
-        wanted = batch.filter(pl.col("day").is_in(list(self._gathered)))
-        for (day,), records in wanted.partition_by("day", as_dict=True, include_key=False).items():
-            self._gathered[day].append(records)
-        self._bytes += int(wanted.estimated_size())
-        if self._bytes > _SPOOL_BYTES:
-            self._write()
-
-    def finish(self) -> dict[date, list[Part]]:
-        """Write what is left and return every day's parts."""
-        self._write()
-        return self._parts
-
-    def _write(self) -> None:
-        for day, batches in self._gathered.items():
-            for alike in _group_by_schema(batches):
-                self._parts[day].append(self._lake.write(self._dataset, day, alike, briefly=True))
-            batches.clear()
-        self._bytes = 0
-
-
-def _group_by_schema(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Concatenate what has the same columns: files of one source may differ."""
-    groups: dict[str, list[pl.DataFrame]] = defaultdict(list)
-    for batch in batches:
-        groups[str(batch.schema)].append(batch)
-    return (pl.concat(group) for group in groups.values())
 
 
 def _load_index(source: FileSource, lake: Lake) -> InputIndex:

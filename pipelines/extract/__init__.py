@@ -1,0 +1,20 @@
+"""One source, some days: raw records into the restricted zone, each day with the receipt that accounts for it."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+from pipelines.extract.files import extract_files
+from pipelines.extract.receipt import ExtractionError, RawReceipt, raw_dataset
+from pipelines.extract.tables import extract_rows
+from pipelines.lake import Lake
+from pipelines.sources.database import DatabaseSource
+from pipelines.sources.kinds import AnySource
+
+__all__ = ["ExtractionError", "RawReceipt", "extract", "raw_dataset"]
+
+
+def extract(source: AnySource, days: Sequence[date], lake: Lake, read_at: datetime) -> dict[date, RawReceipt]:
+    """Read what belongs to the days and commit a receipt per day. Raises ExtractionError, with nothing committed."""
+    if isinstance(source, DatabaseSource):
+        return extract_rows(source, days, lake, read_at)
+    return extract_files(source, days, lake, read_at)

@@ -1,0 +1,60 @@
+"""Records in tables: each day is one statement, counted by the source in the same snapshot."""
+
+import logging
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset
+from pipelines.extract.spool import Spool, event_days
+from pipelines.lake import Lake
+from pipelines.sources.database import COUNTED, DatabaseSource, Table, as_records
+from pipelines.sources.streams import UnreadableInputError
+
+log = logging.getLogger(__name__)
+
+
+def extract_rows(source: DatabaseSource, days: Sequence[date], lake: Lake, read_at: datetime) -> dict[date, RawReceipt]:
+    """Read the rows of the days and commit a receipt per day.
+
+    Raises ExtractionError, with nothing committed, where the database does not answer or counts other rows than came.
+    """
+    try:
+        table = Table(source)
+        spool = Spool(lake, raw_dataset(source.name), days)
+        records = {day: _read_day(table, source, day, read_at, spool) for day in days}
+        unplaced = table.count_unplaced(read_at)
+    except UnreadableInputError as error:
+        raise ExtractionError(f"{source.name}: {error}. Nothing was changed; run the days again.") from None
+    parts = spool.finish()
+    receipts = {
+        day: RawReceipt(
+            parts=parts[day],
+            source=source.name,
+            source_fingerprint=source.fingerprint,
+            day=day,
+            read_at=read_at,
+            inputs=[Input(name=source.location, records=records[day])],
+            unplaced=unplaced,
+        )
+        for day in days
+    }
+    for day, receipt in receipts.items():
+        lake.commit(raw_dataset(source.name), day, receipt)
+    return receipts
+
+
+def _read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime, spool: Spool) -> int:
+    """Read one day into the spool, and return how many records it has. Raises UnreadableInputError."""
+    log.info("%s: reading %s", source.name, day)
+    came, counted, of_day = 0, 0, 0
+    for rows in table.read_day(day):
+        came, counted = came + rows.height, rows[COUNTED][0]
+        batch = as_records(rows.drop(COUNTED), source)
+        batch = batch.with_columns(event_days(batch, source, read_at)).filter(pl.col("day") == day)
+        of_day += batch.height
+        spool.add(batch)
+    if came != counted:
+        raise UnreadableInputError(f"{source.location} counts {counted} rows for {day}, but {came} came")
+    return of_day

@@ -1,0 +1,285 @@
+"""Logs in tables: one statement per day reads the rows and lets the source count them in the same snapshot.
+
+Columns whose types readers round, refuse or misread (decimals, dates of zeros, enums, arrays ...) arrive as text.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+import connectorx as cx
+import polars as pl
+import sqlalchemy as sa
+from pydantic import Field, SecretStr, field_validator, model_validator
+from sqlalchemy.pool import NullPool
+
+from pipelines.sources.mapping import TimeUnit
+from pipelines.sources.records import POSITION
+from pipelines.sources.source import Source
+from pipelines.sources.streams import UnreadableInputError
+from pipelines.sources.timestamps import EARLIEST, FUTURE_TOLERANCE
+
+_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+COUNTED = "agentmill_counted"
+"""Column beside the rows of a day: how many there are, by the source's own count."""
+
+_BATCH_ROWS = 50_000
+_MARGIN = timedelta(hours=3)
+"""Clocks go back by less: local times around midnight are read with this margin and dated afterwards."""
+
+TimeKind = Literal["instant", "local", "number"]
+
+# Types that arrive as they are. PostgreSQL: object ids of pg_type; MySQL: field types of the client protocol.
+_POSTGRES_NUMBERS = frozenset((20, 21, 23, 700, 701))
+_POSTGRES_PLAIN = _POSTGRES_NUMBERS | {16, 19, 25, 1042, 1043}
+_POSTGRES_TIMES: dict[int, TimeKind] = {1082: "local", 1114: "local", 1184: "instant"}
+_POSTGRES_ADDRESS = 869
+_MYSQL_NUMBERS = frozenset((1, 2, 3, 4, 5, 8, 9))
+_MYSQL_TEXTS = frozenset((249, 250, 251, 252, 253, 254))
+_MYSQL_TIMES: dict[int, TimeKind] = {7: "instant", 10: "local", 12: "local"}
+_MYSQL_BIGINT, _MYSQL_BIT, _MYSQL_UNSIGNED, _MYSQL_BINARY = 8, 16, 32, 63
+_PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+class DatabaseSource(Source):
+    """A table, a view or a query of a PostgreSQL, MySQL or MariaDB database."""
+
+    kind: Literal["database"]
+    url: Annotated[SecretStr, Field(description="postgresql://... or mysql://...; best as ${VARIABLE}")]
+    table: Annotated[str | None, Field(description="Its name, with its schema where it is not the default one.")] = None
+    query: Annotated[str | None, Field(description="A SELECT instead of a table.")] = None
+
+    @field_validator("url")
+    @classmethod
+    def _known_database(cls, url: SecretStr) -> SecretStr:
+        try:
+            backend = sa.make_url(url.get_secret_value()).get_backend_name()
+        except sa.exc.ArgumentError:
+            raise ValueError("it is no database URL such as postgresql://user:password@host/database") from None
+        if backend not in _DRIVERS:
+            raise ValueError(f"`{backend}` is not read yet; there are: {', '.join(_DRIVERS)}")
+        return url
+
+    @model_validator(mode="after")
+    def _has_rows_with_a_time(self) -> "DatabaseSource":
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give either `table` or `query`")
+        if not self.time_fields:
+            first = self.time_columns[0]
+            raise ValueError(f"map `{first}` to a column, not an expression: the database is asked for days by it")
+        return self
+
+    @property
+    def time_fields(self) -> list[str]:
+        """The source's columns that date a row: the first that is not null counts."""
+        return [self.paths[name][0] for name in self.time_columns if len(self.paths.get(name, ())) == 1]
+
+    @property
+    def location(self) -> str:
+        """Where it reads, for people: no password."""
+        url = sa.make_url(self.url.get_secret_value()).render_as_string(hide_password=True)
+        return f"{self.table or 'a query'} of {url}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a source: how it is selected, and what it says of time if it dates rows."""
+
+    name: str
+    select: str
+    time: TimeKind | None = None
+
+
+class Table:
+    """A source's rows, read day by day. Raises UnreadableInputError where the database does not answer."""
+
+    def __init__(self, source: DatabaseSource) -> None:
+        self._source = source
+        url = sa.make_url(source.url.get_secret_value())
+        self._is_mysql = _DRIVERS[url.get_backend_name()].startswith("mysql")
+        self._engine = sa.create_engine(url.set(drivername=_DRIVERS[url.get_backend_name()]), poolclass=NullPool)
+        self._quote = self._engine.dialect.identifier_preparer.quote
+        self._rows = self._relation()
+        with self._errors_told():
+            self._columns = self._describe()
+        self._selected = ", ".join(f"{column.select} as {self._quote(column.name)}" for column in self._columns)
+        self._times = [self._time_column(name) for name in source.time_fields]
+
+    def read_day(self, day: date) -> Iterator[pl.DataFrame]:
+        """Batches of rows whose time may lie in the UTC day, each with the source's own count of all of them."""
+        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        window = self._within(start, start + timedelta(days=1))
+        from_window = f"from {self._rows} where {window}"
+        sql = f"select {self._selected}, (select count(*) {from_window}) as {COUNTED} {from_window}"
+        with self._errors_told():
+            yield from self._stream(sql)
+
+    def sample(self, most: int) -> pl.DataFrame:
+        """Some rows, whichever the database finds first."""
+        with self._errors_told():
+            batches = list(self._stream(f"select {self._selected} from {self._rows} limit {most:d}"))  # noqa: S608
+        return pl.concat(batches) if batches else pl.DataFrame()
+
+    def count_unplaced(self, read_at: datetime) -> int:
+        """How many rows no day can hold: they have no time, or one before 2000 or in the future."""
+        placed = self._within(EARLIEST, read_at + FUTURE_TOLERANCE)
+        return self._count(f"({placed}) is not true")
+
+    def count_day(self, day: date) -> int:
+        """How many rows may lie in the UTC day, by the source's own count."""
+        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return self._count(self._within(start, start + timedelta(days=1)))
+
+    def _count(self, condition: str) -> int:
+        with self._errors_told(), self._engine.connect() as connection:
+            sql = f"select count(*) from {self._rows} where {condition}"  # noqa: S608
+            return int(connection.exec_driver_sql(_literally(sql)).scalar_one())
+
+    def _relation(self) -> str:
+        if self._source.table is not None:
+            return ".".join(self._quote(part) for part in self._source.table.split("."))
+        return f"({str(self._source.query).rstrip().rstrip(';')}) as records"
+
+    def _describe(self) -> list[Column]:
+        """The columns of the rows, from a statement that returns none of them."""
+        with self._engine.connect() as connection:
+            cursor = connection.exec_driver_sql(_literally(f"select * from {self._rows} limit 0")).cursor  # noqa: S608
+            assert cursor is not None  # noqa: S101 - a SELECT has one
+            if self._is_mysql:
+                return [self._mysql_column(field) for field in cursor._result.fields]  # noqa: SLF001
+            types = [(str(name), int(str(oid))) for name, oid, *_ in cursor.description]
+            arrays = connection.exec_driver_sql("select oid from pg_type where typcategory = 'A'").scalars().all()
+            return [self._postgres_column(name, oid, is_array=oid in arrays) for name, oid in types]
+
+    def _postgres_column(self, name: str, oid: int, *, is_array: bool) -> Column:
+        quoted, time = self._quote(name), _POSTGRES_TIMES.get(oid)
+        if oid in _POSTGRES_PLAIN:
+            return Column(name, quoted, "number" if oid in _POSTGRES_NUMBERS else None)
+        if time is not None:
+            return Column(name, quoted if self._is_only_time(name) else f"replace({quoted}::text, ' ', 'T')", time)
+        if oid == _POSTGRES_ADDRESS:
+            return Column(name, f"host({quoted})")
+        return Column(name, f"to_json({quoted})::text" if is_array else f"{quoted}::text")
+
+    def _mysql_column(self, field: Any) -> Column:  # noqa: ANN401 - the driver's own class
+        quoted, kind = self._quote(field.name), field.type_code
+        if kind in _MYSQL_TIMES:
+            time = _MYSQL_TIMES[kind]
+            offset = "'+00:00'" if time == "instant" else "''"
+            as_text = f"concat(replace(cast({quoted} as char), ' ', 'T'), {offset})"
+            return Column(field.name, quoted if self._is_only_time(field.name) else as_text, time)
+        if kind in _MYSQL_NUMBERS and not (kind == _MYSQL_BIGINT and field.flags & _MYSQL_UNSIGNED):
+            return Column(field.name, quoted, "number")
+        if kind in _MYSQL_TEXTS:
+            return Column(field.name, f"hex({quoted})" if field.charsetnr == _MYSQL_BINARY else quoted)
+        return Column(field.name, f"cast({quoted}{' + 0' if kind == _MYSQL_BIT else ''} as char)")
+
+    def _is_only_time(self, name: str) -> bool:
+        """Whether a column alone dates rows: then a row that was asked for has a finite time there."""
+        return self._source.time_fields == [name]
+
+    def _time_column(self, name: str) -> Column:
+        for column in self._columns:
+            if column.name == name:
+                if column.time is None:
+                    raise UnreadableInputError(
+                        f"column `{name}` of {self._source.location} is neither a time nor a number; cast it in `query`"
+                    )
+                return column
+        raise UnreadableInputError(f"{self._source.location} has no column `{name}`")
+
+    def _within(self, start: datetime, end: datetime) -> str:
+        """Whether the first known time of a row lies in [start, end), as SQL that can use an index."""
+        conditions, earlier = [], ""
+        for column in self._times:
+            name = self._quote(column.name)
+            low, high = (self._literal(at, column) for at in self._padded(start, end, column))
+            conditions.append(f"({earlier}{name} >= {low} and {name} < {high})")
+            may_be_zero = self._is_mysql and column.time != "number"
+            is_absent = f"({name} is null or {name} = 0)" if may_be_zero else f"{name} is null"
+            earlier += f"{is_absent} and "
+        return f"({' or '.join(conditions)})"
+
+    def _padded(self, start: datetime, end: datetime, column: Column) -> tuple[datetime, datetime]:
+        zoned = column.time == "local" and self._source.timezone != "UTC"
+        return (start - _MARGIN, end + _MARGIN) if zoned else (start, end)
+
+    def _literal(self, at: datetime, column: Column) -> str:
+        if column.time == "number":
+            return str(int(at.timestamp()) * _PER_SECOND[self._unit(column)])
+        zone = "UTC" if column.time == "instant" else self._source.timezone
+        text = at.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+        if self._is_mysql:
+            return f"timestamp'{text}'"
+        return f"timestamptz'{text}+00'" if column.time == "instant" else f"timestamp'{text}'"
+
+    def _unit(self, column: Column) -> TimeUnit:
+        mapped = next(field for field in self._source.mapping.values() if field.source == column.name)
+        if mapped.unit is None:
+            raise UnreadableInputError(f"column `{column.name}` holds numbers: say their `unit` in the mapping")
+        return mapped.unit
+
+    def _stream(self, sql: str) -> Iterator[pl.DataFrame]:
+        """Batches of the statement's rows; instants that came without their zone get it back."""
+        instants = pl.col([column.name for column in self._times if column.time == "instant"])
+        for rows in self._read(sql):
+            bare = [name for name in rows.select(instants).columns if rows.schema[name] == pl.Datetime("us")]
+            yield rows.with_columns(pl.col(bare).dt.replace_time_zone("UTC"))
+
+    def _read(self, sql: str) -> Iterator[pl.DataFrame]:
+        url = sa.make_url(self._source.url.get_secret_value())
+        if not url.host or url.host.startswith("/"):
+            yield from self._read_slowly(sql)
+            return
+        plain = url.set(drivername="mysql" if self._is_mysql else "postgresql")
+        settings = ["set time_zone = '+00:00'"] if self._is_mysql else ["set timezone = 'UTC'", "set datestyle = 'ISO'"]
+        try:
+            batches = cx.read_sql(
+                plain.render_as_string(hide_password=False),
+                sql,
+                return_type="arrow_stream",
+                batch_size=_BATCH_ROWS,
+                pre_execution_query=settings,
+            )
+            yield from (pl.DataFrame(pl.from_arrow(batch)) for batch in batches if batch.num_rows)
+        except BaseException as error:
+            if isinstance(error, Exception | GeneratorExit | KeyboardInterrupt | SystemExit):
+                raise
+            raise UnreadableInputError(f"{self._source.location} holds a value that cannot be read") from None
+
+    def _read_slowly(self, sql: str) -> Iterator[pl.DataFrame]:
+        """Through a server-side cursor of the driver, for connections that the bulk reader cannot make."""
+        with self._engine.connect().execution_options(stream_results=True, max_row_buffer=_BATCH_ROWS) as connection:
+            result = connection.exec_driver_sql(_literally(sql))
+            names = list(result.keys())
+            for rows in result.partitions(_BATCH_ROWS):
+                yield pl.DataFrame([tuple(row) for row in rows], schema=names, orient="row", infer_schema_length=None)
+
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        """Tell what went wrong without the data or the password that drivers quote."""
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            told = str(error.orig).splitlines()[0]
+            raise UnreadableInputError(f"{self._source.location} cannot be read: {told}") from None
+        except RuntimeError as error:
+            raise UnreadableInputError(f"{self._source.location} cannot be read: {type(error).__name__}") from None
+
+
+def _literally(sql: str) -> str:
+    """The statement for drivers that take a percent sign for a parameter."""
+    return sql.replace("%", "%%")
+
+
+def as_records(rows: pl.DataFrame, source: DatabaseSource) -> pl.DataFrame:
+    """Rows as records: POSITION, which for a table is only its name, beside `record`."""
+    place = [pl.lit(None, dtype).alias(name) for name, dtype in POSITION.items()]
+    return (
+        rows.select(pl.struct(pl.all()).alias("record"))
+        .select(*place, "record")
+        .with_columns(file=pl.lit(source.table or "query"))
+    )

@@ -1,0 +1,13 @@
+"""Every kind of source there is."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipelines.sources.database import DatabaseSource
+from pipelines.sources.files import FileSource
+
+AnySource = Annotated[FileSource | DatabaseSource, Field(discriminator="kind")]
+
+DEFAULT_KIND = "files"
+KINDS: dict[str, type[FileSource | DatabaseSource]] = {"files": FileSource, "database": DatabaseSource}

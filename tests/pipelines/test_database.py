@@ -1,0 +1,308 @@
+"""Tables as sources, on real servers: every type and trap arrives, days are exact, and the source's count agrees."""
+
+import itertools
+import os
+from datetime import date, datetime, timedelta
+
+import psycopg
+import pymysql
+import pytest
+from conftest import DAY, LOCAL_SERVER, NOW
+from psycopg import sql
+
+from pipelines.clean import clean_records
+from pipelines.extract import ExtractionError, extract, raw_dataset
+from pipelines.sources.database import DatabaseSource, Table
+
+MYSQL = {"host": "127.0.0.1", "user": "root", "connect_timeout": 3}
+_names = itertools.count(1)
+
+
+class Postgres:
+    """A database of its own on the local PostgreSQL server."""
+
+    def __init__(self, name):
+        self.url = LOCAL_SERVER.replace("/test", f"/{name}")
+
+    def run(self, *statements):
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+class MariaDb:
+    """A database of its own on the local MariaDB server, which allows dates of zeros as old applications do."""
+
+    def __init__(self, name):
+        self.name, self.url = name, f"mysql://root@127.0.0.1:3306/{name}"
+
+    def run(self, *statements):
+        with pymysql.connect(**MYSQL, database=self.name, autocommit=True) as connection:
+            cursor = connection.cursor()
+            cursor.execute("set sql_mode = ''")
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
+
+
+@pytest.fixture
+def postgres():
+    name = f"agentmill_source_{os.getpid()}_{next(_names)}"
+    try:
+        with psycopg.connect(LOCAL_SERVER, autocommit=True, connect_timeout=3) as connection:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    except psycopg.OperationalError:
+        pytest.skip("no PostgreSQL server listens on the local standard port")
+    yield Postgres(name)
+    with psycopg.connect(LOCAL_SERVER, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def mariadb():
+    name = f"agentmill_source_{os.getpid()}_{next(_names)}"
+    try:
+        with pymysql.connect(**MYSQL, autocommit=True) as connection:
+            connection.cursor().execute(f"create database {name}")
+    except pymysql.OperationalError:
+        pytest.skip("no MariaDB or MySQL server listens on the local standard port")
+    yield MariaDb(name)
+    with pymysql.connect(**MYSQL, autocommit=True) as connection:
+        connection.cursor().execute(f"drop database {name}")
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def database(request):
+    return request.getfixturevalue(request.param)
+
+
+MAPPING = {"execution_id": "id", "agent_name": "agent", "status": "state", "started_at": "started"}
+
+
+def source_of(database, mapping=None, **overrides):
+    given = {"name": "app", "kind": "database", "url": database.url, "table": "runs", "mapping": mapping or MAPPING}
+    if "query" in overrides:
+        del given["table"]
+    return DatabaseSource.model_validate({**given, **overrides})
+
+
+def executions(source, lake, key, day=DAY):
+    receipt = extract(source, [day], lake, NOW)[day]
+    return clean_records((lake.read(part) for part in receipt.parts), source, key, NOW, day)
+
+
+def make_runs(database, *rows, columns="id int, agent varchar(20), state varchar(20), started timestamp null"):
+    values = [f"insert into runs values ({', '.join(row)})" for row in rows]
+    database.run(f"create table runs ({columns})", *values)
+
+
+def test_a_day_is_half_open_and_counted_by_the_source(database, lake):
+    times = ["2026-03-09 23:59:59", "2026-03-10 00:00:00", "2026-03-10 23:59:59", "2026-03-11 00:00:00"]
+    make_runs(database, *((f"{n}", "'a'", "'success'", f"'{at}'") for n, at in enumerate(times)))
+    days = [DAY - timedelta(days=1), DAY, DAY + timedelta(days=1)]
+    receipts = extract(source_of(database), days, lake, NOW)
+    assert [receipts[day].rows for day in days] == [1, 2, 1]
+    assert [receipts[day].inputs[0].records for day in days] == [1, 2, 1]
+    ids = [lake.read(part)["record"].struct.field("id").to_list() for part in receipts[DAY].parts]
+    assert sorted(ids[0]) == [1, 2]
+
+
+def test_an_empty_day_is_read_and_not_missing(database, lake):
+    make_runs(database)
+    receipt = extract(source_of(database), [DAY], lake, NOW)[DAY]
+    assert (receipt.rows, len(receipt.inputs), receipt.inputs[0].records) == (0, 1, 0)
+
+
+def test_rows_that_no_day_can_hold_are_counted(database, lake):
+    make_runs(
+        database,
+        ("1", "'a'", "'success'", "null"),
+        ("2", "'a'", "'success'", "'1999-12-31 10:00:00'"),
+        ("3", "'a'", "'success'", "'2026-04-01 10:00:00'"),
+        ("4", "'a'", "'success'", "'2026-03-10 10:00:00'"),
+    )
+    assert extract(source_of(database), [DAY], lake, NOW)[DAY].unplaced == 3
+
+
+def test_a_second_time_dates_rows_that_lack_the_first(database, lake, key):
+    columns = "id int, agent varchar(20), state varchar(20), started timestamp null, ended timestamp null"
+    make_runs(
+        database,
+        ("1", "'a'", "'success'", "null", "'2026-03-10 10:00:00'"),
+        ("2", "'a'", "'success'", "'2026-03-09 10:00:00'", "'2026-03-10 10:00:00'"),
+        columns=columns,
+    )
+    source = source_of(database, {**MAPPING, "completed_at": "ended"})
+    assert executions(source, lake, key).executions["execution_id"].to_list() == ["1"]
+
+
+def test_local_times_are_dated_in_their_zone_also_when_clocks_change(database, lake):
+    at = "2026-03-29 {}"  # Berlin: 23 hours; the day begins at 23:00 UTC of the 28th
+    hours = ["00:30:00", "01:30:00", "03:30:00", "23:30:00"]
+    column = "timestamp" if hasattr(database, "name") is False else "datetime"
+    make_runs(
+        database,
+        *((f"{n}", "'a'", "'success'", f"'{at.format(hour)}'") for n, hour in enumerate(hours)),
+        columns=f"id int, agent varchar(20), state varchar(20), started {column}",
+    )
+    source = source_of(database, timezone="Europe/Berlin")
+    days = [date(2026, 3, 28), date(2026, 3, 29)]
+    receipts = extract(source, days, lake, datetime.fromisoformat("2026-04-02T00:00:00+00:00"))
+    assert [receipts[day].rows for day in days] == [1, 3]
+
+
+def test_numbers_since_1970_are_times_too(database, lake, key):
+    make_runs(
+        database,
+        ("1", "'a'", "'success'", "1773136800000"),
+        ("2", "'a'", "'success'", "1773100800000"),
+        columns="id int, agent varchar(20), state varchar(20), started bigint",
+    )
+    source = source_of(database, {**MAPPING, "started_at": {"from": "started", "unit": "ms"}})
+    started = executions(source, lake, key).executions["started_at"].dt.hour()
+    assert sorted(started) == [0, 10]
+    with pytest.raises(ExtractionError, match="`unit`"):
+        extract(source_of(database), [DAY], lake, NOW)
+
+
+def test_mysql_types_arrive_without_loss(mariadb, lake, key):
+    mariadb.run(
+        "create table runs (id bigint unsigned, agent enum('planner', 'coder'), state varchar(20),"
+        " started datetime(3), ended datetime, cost decimal(20, 12), tokens int unsigned, http smallint,"
+        " ok tinyint(1), note longtext, payload json, seen timestamp null, raw varbinary(10))",
+        "insert into runs values (18446744073709551615, 'coder', 'failed', '2026-03-10 10:00:00.123', "
+        "'0000-00-00 00:00:00', 12345678.123456789012, 4000000000, 502, 1, 'a\\0b', '{\"a\": [1]}', "
+        "'2026-03-10 10:00:01', x'00ff')",
+    )
+    mapping = {
+        **MAPPING,
+        "completed_at": "ended",
+        "cost_usd": "cost",
+        "input_tokens": "tokens",
+        "http_status": "http",
+        "error_message": "note",
+        "input": "payload",
+    }
+    done = executions(source_of(mariadb, mapping), lake, key)
+    row = done.executions.row(0, named=True)
+    assert row["execution_id"] == "18446744073709551615"
+    assert f"{row['cost_usd']}" == "12345678.1234567890"
+    assert (row["input_tokens"], row["http_status"], row["agent_name"]) == (4_000_000_000, 502, "coder")
+    assert row["started_at"].isoformat() == "2026-03-10T10:00:00.123000+00:00"
+    assert row["completed_at"] is None
+    assert row["quality_flags"] == ["text_repaired", "zero_date"]
+    assert row["input_shape"] is not None
+
+
+def test_a_timestamp_of_mysql_is_read_in_utc_whatever_the_server_thinks(mariadb, lake, key):
+    mariadb.run(
+        "set time_zone = '+05:00'",
+        "create table runs (id int, agent text, state text, started timestamp null, ended timestamp null)",
+        "insert into runs values (1, 'a', 'success', '2026-03-10 02:00:00', '2026-03-10 02:00:07')",
+    )
+    for mapping in (MAPPING, {**MAPPING, "completed_at": "ended"}):
+        source = source_of(mariadb, mapping, timezone="America/New_York")
+        row = executions(source, lake, key, date(2026, 3, 9)).executions.row(0, named=True)
+        assert row["started_at"].isoformat() == "2026-03-09T21:00:00+00:00"
+    assert row["duration_ms"] == 7_000
+
+
+def test_postgres_types_arrive_without_loss(postgres, lake, key):
+    postgres.run(
+        "create type agent as enum ('planner', 'coder')",
+        "create table runs (id uuid, agent agent, state text, started timestamptz, ended timestamptz, cost numeric, "
+        "tools text[], payload jsonb, ok bool, ip inet, huge numeric)",
+        "insert into runs values ('9f8b1b0e-0000-4000-8000-000000000001', 'coder', 'failed', '2026-03-10 10:00+05', "
+        "'infinity', 12345678.123456789012, array['b', 'a'], '{\"a\": [1]}', true, '10.1.2.3', 'NaN')",
+        "insert into runs values ('9f8b1b0e-0000-4000-8000-000000000002', 'coder', 'success', '2026-03-10 05:00Z', "
+        "'2026-03-10 05:00:03.5Z', 'NaN', array['b', 'a'], null, true, '10.1.2.3', 1e30)",
+    )
+    mapping = {**MAPPING, "completed_at": "ended", "cost_usd": "cost", "tool_names": "tools", "client_ip": "ip"}
+    done = executions(source_of(postgres, mapping), lake, key)
+    assert done.quarantine["reason"].to_list() == ["bad_timestamp"]
+    row = done.executions.row(0, named=True)
+    assert row["execution_id"].endswith("02")
+    assert (row["cost_usd"], row["tool_names"], row["client_ip_prefix"]) == (None, ["a", "b"], "10.1.2.0/24")
+    assert row["duration_ms"] == 3_500
+    assert row["quality_flags"] == ["not_a_number"]
+
+
+def test_names_of_columns_and_tables_are_only_names(postgres, lake):
+    odd = 'we"ird; drop table runs; --'
+    quoted = sql.Identifier(odd).as_string(None)
+    postgres.run(
+        f'create schema "Odd Schema"; create table "Odd Schema"."Runs" (id int, {quoted} text, "Started" timestamptz)',
+        """insert into "Odd Schema"."Runs" values (1, 'x', '2026-03-10 10:00Z')""",
+    )
+    mapping = {"agent_name": {"value": "a"}, "status": {"value": "success"}, "started_at": "Started"}
+    receipt = extract(source_of(postgres, mapping, table="Odd Schema.Runs"), [DAY], lake, NOW)[DAY]
+    assert lake.read(receipt.parts[0])["record"].struct.field(odd).to_list() == ["x"]
+
+
+def test_a_query_is_a_source_like_a_table(database, lake):
+    make_runs(
+        database,
+        ("1", "'a'", "'success'", "'2026-03-10 10:00:00'"),
+        ("2", "'b'", "'success'", "'2026-03-10 10:00:00'"),
+    )
+    source = source_of(database, query="select * from runs where agent like 'b%';")
+    assert extract(source, [DAY], lake, NOW)[DAY].rows == 1
+
+
+def test_json_in_a_column_is_reached_into(database, lake, key):
+    kind = "json" if hasattr(database, "name") else "jsonb"
+    make_runs(
+        database,
+        ("1", "'a'", "'success'", "'2026-03-10 10:00:00'", """'{"usage": {"input": 12}, "tags": ["x", "y"]}'"""),
+        ("2", "'a'", "'success'", "'2026-03-10 11:00:00'", "null"),
+        columns=f"id int, agent varchar(20), state varchar(20), started timestamp null, meta {kind}",
+    )
+    source = source_of(database, {**MAPPING, "input_tokens": "meta.usage.input", "execution_type": "meta.tags[1]"})
+    rows = executions(source, lake, key).executions
+    assert rows["input_tokens"].to_list() == [12, None]
+    assert rows["execution_type"].to_list() == ["y", None]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"table": "nothing"}, "nothing"),
+        ({"mapping": {**MAPPING, "started_at": "begun"}}, "no column `begun`"),
+        ({"mapping": {**MAPPING, "started_at": "agent"}}, "neither a time nor a number"),
+        ({"query": "select 1 from"}, "cannot be read"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_cannot_be_read_is_said_and_nothing_changes(database, lake, change, said):
+    make_runs(database)
+    with pytest.raises(ExtractionError, match=said):
+        extract(source_of(database, **change), [DAY], lake, NOW)
+    assert lake.days(raw_dataset("app")) == []
+
+
+def test_a_password_is_never_told(lake):
+    for url in ("postgresql://u:hunter2@127.0.0.1:1/x", "mysql://u:hunter2@127.0.0.1:1/x"):
+        source = DatabaseSource.model_validate(
+            {"name": "app", "kind": "database", "url": url, "table": "runs", "mapping": MAPPING}
+        )
+        assert "hunter2" not in f"{source!r} {source.location}"
+        with pytest.raises(ExtractionError) as told:
+            extract(source, [DAY], lake, NOW)
+        assert "hunter2" not in f"{told.value}"
+
+
+def test_a_socket_is_read_through_the_driver(empty_database, lake):
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("create table runs (id int, agent text, state text, started timestamptz, cost numeric)")
+        connection.execute(
+            "insert into runs values (1, 'a', 'success', '2026-03-10 10:00Z', 1.5), (2, 'b', 'x', null, 1)"
+        )
+    database = type("Embedded", (), {"url": empty_database})
+    receipt = extract(source_of(database), [DAY], lake, NOW)[DAY]
+    assert (receipt.rows, receipt.unplaced) == (1, 1)
+
+
+def test_a_sample_needs_no_time(database):
+    make_runs(database, ("1", "'a'", "'success'", "null"))
+    assert Table(source_of(database)).sample(10).height == 1
