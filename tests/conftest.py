@@ -23,6 +23,9 @@ from pipelines.settings import Settings, parse_settings
 from pipelines.sources.files import FileReading, FileSource, list_files
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.connection import Warehouse
+from pipelines.warehouse.executions import EXECUTIONS, PublishedDay
+from pipelines.warehouse.ledger import Load
+from pipelines.warehouse.ledger import record as enter
 from pipelines.warehouse.migrations import upgrade
 from pipelines.warehouse.server import database_url, start_server
 
@@ -271,6 +274,14 @@ def _dump(url: str) -> bytes:
             with connection.cursor().copy(statement) as copy:
                 content += [bytes(block) for block in copy]
         return b"".join(content)
+
+
+def enter_day(warehouse: Warehouse, day: date, rows: pl.DataFrame, content: str = "one") -> PublishedDay:
+    """A day that the ledger calls published, as everything derived from it reads it."""
+    load = Load(table=EXECUTIONS, day=day, content=content, rows=rows.height)
+    with warehouse.connect() as connection:
+        enter(connection, load)
+    return PublishedDay(day=day, content=content, rows=rows)
 
 
 def as_frame(rows: list[dict[str, Any]], schema: pl.Schema) -> pl.DataFrame:

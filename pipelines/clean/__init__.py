@@ -68,6 +68,12 @@ class CleanReceipt(Receipt):
     sources: list[SourceCount]
     quarantine: list[Part]
 
+    @property
+    def content(self) -> list[str]:
+        """The rows and what accounts for them: a change in either is another day."""
+        counts = [count.model_dump_json(exclude={"unplaced"}) for count in self.sources]  # those are of no single day
+        return [*super().content, *counts]
+
 
 def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey) -> CleanReceipt:
     """Clean one day of all sources and commit it together with its quarantine. Raises StaleRawError."""

@@ -9,7 +9,7 @@ from pipelines.failures.fingerprint import fingerprint
 from pipelines.failures.text import failure_text, is_failure
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.executions import PublishedDay
-from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents
+from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents, while_made_of
 from pipelines.warehouse.publish import replace_rows
 
 SIGNATURES = "failure_signatures_daily"
@@ -67,16 +67,16 @@ def publish_signatures(day: PublishedDay, warehouse: Warehouse) -> pl.DataFrame:
     """Publish a day's failure facts and return them."""
     facts = signature_facts(day.rows)
     load = Load(table=SIGNATURES, day=day.day, content=content_digest(SIGNATURES, day.content), rows=facts.height)
-    replace_rows(warehouse, [(load, facts)])
+    replace_rows(warehouse, [(load, facts)], basis=day.basis)
     return facts
 
 
 def publish_clusters(warehouse: Warehouse) -> pl.DataFrame:
     """Derive the clusters from the facts of all days, publish them, and return them."""
+    contents = table_contents(warehouse, SIGNATURES)
     clusters = derive_clusters(read_facts(warehouse))
-    content = content_digest(CLUSTERS, table_contents(warehouse, SIGNATURES))
-    load = Load(table=CLUSTERS, day=ALL_DAYS, content=content, rows=clusters.height)
-    replace_rows(warehouse, [(load, clusters)])
+    load = Load(table=CLUSTERS, day=ALL_DAYS, content=content_digest(CLUSTERS, contents), rows=clusters.height)
+    replace_rows(warehouse, [(load, clusters)], basis=while_made_of(SIGNATURES, contents))
     return clusters
 
 

@@ -10,7 +10,7 @@ from pipelines.execution import TEXTS, TIMESTAMP
 from pipelines.failures import SIGNATURES, derive_clusters, edge_times, read_facts
 from pipelines.regression.strikes import POLICY, WINDOW, Strike, find_strike
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents
+from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents, while_made_of
 from pipelines.warehouse.publish import replace_rows
 
 CANDIDATES = "regression_candidates"
@@ -39,10 +39,10 @@ _ID_DIGITS = 16
 
 def publish_candidates(warehouse: Warehouse) -> pl.DataFrame:
     """Derive the candidates from the facts of all days, publish them, and return them."""
+    contents = table_contents(warehouse, SIGNATURES)
     candidates = derive_candidates(read_facts(warehouse))
-    content = content_digest(CANDIDATES, table_contents(warehouse, SIGNATURES))
-    load = Load(table=CANDIDATES, day=ALL_DAYS, content=content, rows=candidates.height)
-    replace_rows(warehouse, [(load, candidates)])
+    load = Load(table=CANDIDATES, day=ALL_DAYS, content=content_digest(CANDIDATES, contents), rows=candidates.height)
+    replace_rows(warehouse, [(load, candidates)], basis=while_made_of(SIGNATURES, contents))
     return candidates
 
 
@@ -52,8 +52,11 @@ def derive_candidates(facts: pl.DataFrame) -> pl.DataFrame:
     A failure of the provider cannot be mended in the agent: its candidate asks for resilience, not for other behaviour.
     """
     rows = []
-    for found in derive_clusters(facts).iter_rows(named=True):
-        of_cluster = facts.filter(pl.col("signature_id").is_in(found["signature_ids"]))
+    clusters = derive_clusters(facts)
+    belongs = clusters.select("cluster_id", signature_id="signature_ids").explode("signature_id")
+    of_clusters = facts.join(belongs, on="signature_id", maintain_order="left").partition_by("cluster_id", as_dict=True)
+    for found in clusters.iter_rows(named=True):
+        of_cluster = of_clusters[found["cluster_id"],]
         strike = find_strike(of_cluster.select(edge_times().list.explode()).to_series().to_list())
         if strike is not None:
             rows.append(_candidate(found, of_cluster, strike))

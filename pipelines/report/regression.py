@@ -17,9 +17,10 @@ def regression_context(warehouse: Warehouse) -> dict[str, Any]:
     """Everything the regression report's templates show."""
     clusters = {cluster["cluster_id"]: cluster for cluster in with_trend(warehouse, warehouse.read(_CLUSTERS))}
     candidates = warehouse.read(_CANDIDATES).rows(named=True)
+    known = [
+        candidate for candidate in candidates if candidate["cluster_id"] in clusters
+    ]  # written one after the other
     return {
         "total": len(candidates),
-        "candidates": [
-            candidate | {"cluster": clusters[candidate["cluster_id"]]} for candidate in candidates[:_MOST_CANDIDATES]
-        ],
+        "candidates": [one | {"cluster": clusters[one["cluster_id"]]} for one in known[:_MOST_CANDIDATES]],
     }

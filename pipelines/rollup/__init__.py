@@ -64,6 +64,7 @@ def roll_up(day: PublishedDay, categorize: Categorize, warehouse: Warehouse) -> 
     replace_rows(
         warehouse,
         [(Load(table=name, day=day.day, content=content, rows=rows.height), rows) for name, rows in tables.items()],
+        basis=day.basis,
     )
     return {name: rows.height for name, rows in tables.items()}, verdict
 

@@ -13,8 +13,8 @@ from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt, SourceCount
 from pipelines.lake import Lake
 from pipelines.validate import read_verdict
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.ledger import Load, content_digest, loaded_content
-from pipelines.warehouse.publish import publish_partition
+from pipelines.warehouse.ledger import Basis, Load, content_digest, loaded_content, loading, while_published
+from pipelines.warehouse.publish import publish_locked
 
 EXECUTIONS = "executions"
 
@@ -35,6 +35,11 @@ class PublishedDay(BaseModel, frozen=True, arbitrary_types_allowed=True):
     content: str
     rows: pl.DataFrame
 
+    @property
+    def basis(self) -> Basis:
+        """What is derived from the day holds as long as it is published as it was read."""
+        return while_published(EXECUTIONS, self.day, self.content)
+
 
 class DayAccount(BaseModel, frozen=True):
     """A day's records by source, and whether readers see them as they were cleaned last."""
@@ -47,16 +52,20 @@ class DayAccount(BaseModel, frozen=True):
 
 
 def publish_executions(day: date, lake: Lake, warehouse: Warehouse) -> Publication:
-    """Publish a clean day, unless a check blocks it or nobody judged it: then the old day stays in place."""
-    verdict, receipt = read_verdict(day, lake), lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
-    if receipt is None or verdict is None:
-        reason = "the day was not validated as it is now; run clean_executions for it again"
-        return Publication(day=day, outcome="blocked", rows=0, reasons=[reason])
-    if not verdict.is_publishable:
-        return Publication(day=day, outcome="blocked", rows=receipt.rows, reasons=verdict.reasons)
-    load = Load(table=EXECUTIONS, day=day, content=_content(receipt), rows=receipt.rows, key_id=receipt.key_id)
-    rows = pl.concat([lake.read(part) for part in receipt.parts])
-    changed = publish_partition(warehouse, load, rows, also=lambda connection: _replace_receipts(connection, receipt))
+    """Publish a clean day, unless a check blocks it or nobody judged it: then the old day stays in place.
+
+    The day is read under its lock: of two runs, the one that publishes last publishes what was cleaned last.
+    """
+    with warehouse.connect() as connection, loading(connection, EXECUTIONS, day):
+        verdict, receipt = read_verdict(day, lake), lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
+        if receipt is None or verdict is None:
+            reason = "the day was not validated as it is now; run clean_executions for it again"
+            return Publication(day=day, outcome="blocked", rows=0, reasons=[reason])
+        if not verdict.is_publishable:
+            return Publication(day=day, outcome="blocked", rows=receipt.rows, reasons=verdict.reasons)
+        load = Load(table=EXECUTIONS, day=day, content=_content(receipt), rows=receipt.rows, key_id=receipt.key_id)
+        rows = pl.concat([lake.read(part) for part in receipt.parts])
+        changed = publish_locked(connection, load, rows, also=lambda within: _replace_receipts(within, receipt))
     return Publication(day=day, outcome="published" if changed else "unchanged", rows=receipt.rows)
 
 
@@ -95,9 +104,7 @@ def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:
 
 
 def _content(receipt: CleanReceipt) -> str:
-    """The rows and what accounts for them: a change in either is a new day."""
-    counts = [count.model_dump_json(exclude={"unplaced"}) for count in receipt.sources]  # it is of no single day
-    return content_digest(EXECUTIONS, receipt.content, counts)
+    return content_digest(EXECUTIONS, receipt.content)
 
 
 def _replace_receipts(connection: psycopg.Connection, receipt: CleanReceipt) -> None:

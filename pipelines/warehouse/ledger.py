@@ -3,10 +3,12 @@
 import contextlib
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import psycopg
 from pydantic import BaseModel
@@ -17,8 +19,12 @@ ALL_DAYS = date(1, 1, 1)
 """The ledger's day of a table that is derived from all days and replaced whole."""
 
 
+Basis = Callable[[psycopg.Connection], bool]
+"""Whether what rows were derived from is still what is published."""
+
+
 class BusyError(Exception):
-    """Another process is loading the same day of the same table."""
+    """Another process is loading the same day of the same table, or has just changed what was to be built on."""
 
 
 class Load(BaseModel, frozen=True):
@@ -36,9 +42,14 @@ def content_digest(*parts: str | Sequence[str]) -> str:
     return hashlib.sha256(repr((code_version(), parts)).encode()).hexdigest()
 
 
+@cache
 def code_version() -> str:
-    """The installed release of Agentmill."""
-    return version("agentmill")
+    """The installed release of Agentmill, and a digest of the code that decides what tables hold."""
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return f"{version('agentmill')}+{digest.hexdigest()[:12]}"
 
 
 def is_loaded(connection: psycopg.Connection, load: Load) -> bool:
@@ -57,11 +68,33 @@ def loaded_content(connection: psycopg.Connection, table: str, day: date) -> str
 def table_contents(warehouse: Warehouse, table: str) -> list[str]:
     """What all days of a table were made of: the content of anything derived from the whole table."""
     with warehouse.connect() as connection:
-        rows = connection.execute(
-            "select day::text || ' ' || content_sha256 from agentmill.load_ledger where table_name = %s order by day",
-            [table],
-        )
-        return [content for (content,) in rows]
+        return _contents(connection, table)
+
+
+def while_published(table: str, day: date, content: str) -> Basis:
+    """What is derived from one day of a table holds as long as the day is this content. Keeps it so till the commit."""
+
+    def _holds(connection: psycopg.Connection) -> bool:
+        held = connection.execute(
+            "select content_sha256 from agentmill.load_ledger where table_name = %s and day = %s for share",
+            [table, day],
+        ).fetchone()
+        return held == (content,)
+
+    return _holds
+
+
+def while_made_of(table: str, contents: list[str]) -> Basis:
+    """What is derived from all days of a table holds as long as they are these contents."""
+    return lambda connection: _contents(connection, table) == contents
+
+
+def _contents(connection: psycopg.Connection, table: str) -> list[str]:
+    rows = connection.execute(
+        "select day::text || ' ' || content_sha256 from agentmill.load_ledger where table_name = %s order by day",
+        [table],
+    )
+    return [content for (content,) in rows]
 
 
 def record(connection: psycopg.Connection, load: Load) -> None:

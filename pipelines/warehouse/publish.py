@@ -19,7 +19,7 @@ from psycopg import sql
 
 from pipelines.warehouse.connection import PARTITIONS, SCHEMA, STAGING, Warehouse
 from pipelines.warehouse.copying import copy_frame
-from pipelines.warehouse.ledger import ALL_DAYS, BusyError, Load, is_loaded, loading, record
+from pipelines.warehouse.ledger import ALL_DAYS, Basis, BusyError, Load, is_loaded, loading, record
 
 _SWAP_ATTEMPTS = 20
 _SWAP_LOCK_MS = 50
@@ -45,20 +45,25 @@ def publish_partition(warehouse: Warehouse, load: Load, rows: pl.DataFrame, also
     `also` writes what must appear in the same moment. Rows lie in [day, day + 1) by `event_time`, UTC.
     """
     with warehouse.connect() as connection, loading(connection, load.table, load.day):
-        if is_loaded(connection, load) and _exists(connection, PARTITIONS, _day_name(load)):
-            return False
-        _stage(connection, load, rows)
-        _attach_month(connection, load)
-        _swap(connection, load, also)
-        _drop_staged(connection, load)
+        return publish_locked(connection, load, rows, also)
+
+
+def publish_locked(connection: psycopg.Connection, load: Load, rows: pl.DataFrame, also: Also) -> bool:
+    """Do what `publish_partition` does, where the caller holds the day's lock."""
+    if is_loaded(connection, load) and _exists(connection, PARTITIONS, _day_name(load)):
+        return False
+    _stage(connection, load, rows)
+    _attach_month(connection, load)
+    _swap(connection, load, also)
+    _drop_staged(connection, load)
     return True
 
 
-def replace_rows(warehouse: Warehouse, tables: Sequence[tuple[Load, pl.DataFrame]]) -> bool:
+def replace_rows(warehouse: Warehouse, tables: Sequence[tuple[Load, pl.DataFrame]], basis: Basis) -> bool:
     """Make the rows each table's day (the whole table, for ALL_DAYS), and report whether anything changed.
 
     For small tables: one transaction deletes and inserts, so readers see all the old rows or all the new ones.
-    Raises BusyError, IncompleteLoadError.
+    Raises BusyError, also where the basis of the rows is gone, and IncompleteLoadError.
     """
     with warehouse.connect() as connection, contextlib.ExitStack() as locks:
         for load, _ in sorted(tables, key=lambda pair: pair[0].table):
@@ -66,6 +71,9 @@ def replace_rows(warehouse: Warehouse, tables: Sequence[tuple[Load, pl.DataFrame
         if all(is_loaded(connection, load) for load, _ in tables):
             return False
         with connection.transaction():
+            if not basis(connection):
+                names = ", ".join(load.table for load, _ in tables)
+                raise BusyError(f"what {names} were computed from has changed meanwhile; run the days again")
             for load, rows in tables:
                 everything = sql.SQL("delete from {}").format(sql.Identifier(SCHEMA, load.table))
                 of_day = sql.SQL(" where day = {}").format(sql.Literal(load.day))

@@ -1,8 +1,9 @@
+import itertools
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-from conftest import as_frame
+from conftest import as_frame, enter_day
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from pipelines.failures.classify import UNKNOWN, categorize
 from pipelines.failures.cluster import cluster
 from pipelines.failures.fingerprint import fingerprint
 from pipelines.failures.text import failure_text
-from pipelines.warehouse.executions import PublishedDay
+from pipelines.warehouse.ledger import BusyError
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
@@ -219,7 +220,7 @@ def test_no_failures_make_no_clusters():
 
 def test_published_facts_read_back_as_they_were(warehouse):
     rows = as_frame([failed("boom 1", number=1, user_key="u"), failed('é \\ "', number=2)], EXECUTION)
-    facts = publish_signatures(PublishedDay(day=NOON.date(), content="one", rows=rows), warehouse)
+    facts = publish_signatures(enter_day(warehouse, NOON.date(), rows), warehouse)
     assert read_facts(warehouse).equals(facts)
     clusters = publish_clusters(warehouse)
     stored = warehouse.read("select cluster_id, occurrence_count from agentmill.failure_clusters order by 1").rows()
@@ -229,9 +230,38 @@ def test_published_facts_read_back_as_they_were(warehouse):
 def test_clusters_follow_the_days_they_were_derived_from(warehouse):
     def publish(content, *messages):
         rows = as_frame([failed(message, number=n) for n, message in enumerate(messages)], EXECUTION)
-        publish_signatures(PublishedDay(day=NOON.date(), content=content, rows=rows), warehouse)
+        publish_signatures(enter_day(warehouse, NOON.date(), rows, content), warehouse)
         return publish_clusters(warehouse).height
 
     assert publish("one", "boom", "bang: the disk is full") == 2
     assert publish("two", "boom") == 1
     assert warehouse.read("select count(*) from agentmill.failure_clusters").item() == 1
+
+
+def test_clusters_of_facts_that_changed_meanwhile_are_not_published(warehouse, monkeypatch):
+    def publish(content, *messages):
+        rows = as_frame([failed(message, number=n) for n, message in enumerate(messages)], EXECUTION)
+        publish_signatures(enter_day(warehouse, NOON.date(), rows, content), warehouse)
+
+    publish("one", "boom")
+
+    def read_while_another_publishes(warehouse):
+        publish("two", "boom", "bang: the disk is full")
+        return read_facts(warehouse)
+
+    monkeypatch.setattr("pipelines.failures.read_facts", read_while_another_publishes)
+    with pytest.raises(BusyError):
+        publish_clusters(warehouse)
+    monkeypatch.undo()
+    assert publish_clusters(warehouse).height == 2
+
+
+def test_failures_that_vary_in_many_words_are_told_apart_in_bounded_time():
+    words = [[f"{name}{n}" for n in ("alpha", "beta", "gamma")] for name in "abcdefgh"]
+    keys = [f"the request could not be completed because {' '.join(chosen)}" for chosen in itertools.product(*words)]
+    assert len(set(cluster(keys).values())) == 1
+
+
+def test_two_words_may_vary_together():
+    keys = [f"tool {name} of the agent stopped at step {name}{n}" for name in ("ab", "cd", "ef") for n in "xyz"]
+    assert len(set(cluster(keys).values())) == 1

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from conftest import as_frame
+from conftest import as_frame, enter_day
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +11,6 @@ from pipelines.execution import EXECUTION
 from pipelines.failures import publish_signatures, signature_facts
 from pipelines.regression import CANDIDATE, derive_candidates, publish_candidates
 from pipelines.regression.strikes import STRIKES, WINDOW, find_strike
-from pipelines.warehouse.executions import PublishedDay
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -116,7 +115,7 @@ def test_running_again_doubles_nothing(warehouse):
     for number in range(3):
         day = at(number).date()
         rows = as_frame([failed(number, number)], EXECUTION)
-        publish_signatures(PublishedDay(day=day, content="one", rows=rows), warehouse)
+        publish_signatures(enter_day(warehouse, day, rows), warehouse)
     once = publish_candidates(warehouse)
     assert publish_candidates(warehouse).equals(once)
     assert warehouse.read("select candidate_id from agentmill.regression_candidates").rows() == [

@@ -2,7 +2,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import as_frame
+from conftest import as_frame, enter_day
 
 from pipelines import report
 from pipelines.execution import EXECUTION
@@ -10,7 +10,6 @@ from pipelines.failures import categorize_failures, publish_clusters, publish_si
 from pipelines.regression import publish_candidates
 from pipelines.report import write_failure_report, write_regression_report
 from pipelines.rollup import roll_up
-from pipelines.warehouse.executions import PublishedDay
 
 START = datetime(2026, 3, 10, 12, tzinfo=UTC)
 HOSTILE = "</pre><script>alert(1)</script> `code` | cell | **bold**\n# heading {{ 7 * 7 }} [x](javascript:1)"
@@ -38,7 +37,7 @@ def reports(warehouse, tmp_path):
     def write(days):
         for day, rows in days.items():
             frame = as_frame(rows, EXECUTION).sort("event_time")
-            published = PublishedDay(day=(START + timedelta(days=day)).date(), content=f"{rows}", rows=frame)
+            published = enter_day(warehouse, (START + timedelta(days=day)).date(), frame, f"{rows}")
             roll_up(published, categorize_failures, warehouse)
             publish_signatures(published, warehouse)
         publish_clusters(warehouse)

@@ -3,15 +3,14 @@ from decimal import Decimal
 
 import polars as pl
 import pytest
-from conftest import DAY, as_frame
+from conftest import DAY, as_frame, enter_day
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.execution import EXECUTION, FAILURES, STATUSES
 from pipelines.failures import categorize_failures
 from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, CUBE, MODEL_DAILY, ConservationError, compute, judge, roll_up
-from pipelines.warehouse.executions import PublishedDay
-from pipelines.warehouse.ledger import Load
+from pipelines.warehouse.ledger import BusyError, Load
 from pipelines.warehouse.publish import publish_partition
 
 MIDNIGHT = datetime.combine(DAY, datetime.min.time(), tzinfo=UTC)
@@ -166,7 +165,7 @@ def day_of(warehouse):
         frame = as_frame(list(rows), EXECUTION).sort("event_time")
         load = Load(table="executions", day=DAY, content=content, rows=frame.height)
         publish_partition(warehouse, load, frame, lambda _: None)
-        return PublishedDay(day=DAY, content=content, rows=frame)
+        return enter_day(warehouse, DAY, frame, content)
 
     return publish
 
@@ -215,6 +214,14 @@ def test_a_day_rolled_up_again_is_replaced_whole(warehouse, day_of):
     assert verdict.passed
     assert rows[AGENT_DAILY] == 1
     assert warehouse.read("select agent_id from agentmill.agent_metrics_daily").to_series().to_list() == ["a"]
+
+
+def test_a_day_that_changed_meanwhile_is_not_rolled_up(warehouse, day_of):
+    stale = day_of(ran(1))
+    roll_up(day_of(ran(1), ran(2), content="two"), categorize_failures, warehouse)
+    with pytest.raises(BusyError, match="run the days again"):
+        roll_up(stale, categorize_failures, warehouse)
+    assert warehouse.read("select execution_count from agentmill.agent_metrics_daily").item() == 2
 
 
 def test_contradicting_tables_are_not_published(warehouse, day_of, monkeypatch):
