@@ -1,6 +1,7 @@
 """Dagster's own home: its storage beside the warehouse, its configuration, and runs whose process has died."""
 
 import os
+import socket
 
 import dagster as dg
 import sqlalchemy as sa
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from pipelines.settings import Settings, dagster_home
 from pipelines.warehouse.server import database_url, is_alive, start_server
 
-PID_TAG = "agentmill/pid"
+PROCESS_TAG = "agentmill/process"
 _URL_VARIABLE = "AGENTMILL_DAGSTER_DATABASE_URL"
 _NAME = "dagster"
 _CONFIG = """\
@@ -52,10 +53,20 @@ def prepare_home(settings: Settings) -> None:
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs as failed whose process is gone, and return their ids; they would stay started for ever."""
     going = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    dead = [run for run in instance.get_runs(going) if PID_TAG in run.tags and not is_alive(int(run.tags[PID_TAG]))]
+    dead = [run for run in instance.get_runs(going) if _has_died(run.tags.get(PROCESS_TAG, ""))]
     for run in dead:
         instance.report_run_failed(run, "The process that ran it is gone; run its days again.")
     return [run.run_id for run in dead]
+
+
+def process_name() -> str:
+    """This process, told from those of other hosts that share Dagster's storage."""
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _has_died(process: str) -> bool:
+    host, _, pid = process.rpartition("/")
+    return host == socket.gethostname() and not is_alive(int(pid))
 
 
 def _storage_url(settings: Settings) -> sa.URL:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import dagster as dg
+import polars as pl
 import psycopg
 
 from pipelines.anonymize.errors import describe_error
@@ -64,7 +65,7 @@ def guarded(body: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
             return body(*args, **kwargs)
         except (dg.Failure, dg.DagsterError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told safely
+        except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - whatever it is, it is told safely
             raise dg.Failure(describe_error(error), allow_retries=isinstance(error, _PASSING)) from None
 
     return _run

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from assets.instance import PID_TAG, fail_dead_runs
+from assets.instance import PROCESS_TAG, fail_dead_runs, process_name
 
 _CHUNK_DAYS = 30
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -52,7 +52,7 @@ def _execute(
         instance=instance,
         run_config=_QUIET,
         raise_on_error=False,
-        tags={PID_TAG: str(os.getpid()), **tags},
+        tags={PROCESS_TAG: process_name(), **tags},
     )
     return [_failure(event) for event in result.get_step_failure_events() if not _is_gate(event)]
 

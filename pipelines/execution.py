@@ -1,7 +1,7 @@
 """The canonical execution record: its columns, their types, units and privacy, and the words it uses.
 
-Grain: one terminal attempt of one agent run. Redaction, tables, grants and documentation follow from
-what is declared here.
+Grain: one terminal attempt of one agent run. Redaction, the lake's schema and the documentation follow from what is
+declared here.
 """
 
 from dataclasses import dataclass
@@ -159,7 +159,7 @@ QUALITY_FLAGS = {
     "ambiguous_local_time": "The local time occurs twice (clocks went back): the earlier one was taken.",
     "negative_value": "A count, time or amount below zero became null.",
     "not_a_number": "NaN or infinity became null.",
-    "cache_exclusive": "The source counts cached tokens apart: they were added to the input tokens.",
+    "cache_exclusive": "More cached tokens than input: they were added. See `cache_tokens` of the source.",
     "reasoning_exceeds_output": "More reasoning tokens than output tokens.",
     "error_on_success": "A success came with an error: the error was dropped.",
     "text_repaired": "The record holds U+FFFD: NUL or half a surrogate pair was replaced here, or something earlier.",

@@ -8,7 +8,7 @@ import polars as pl
 
 from pipelines.anonymize.text import sanitize_texts
 
-_QUOTING = (pl.exceptions.PolarsError, duckdb.Error, UnicodeError)
+_QUOTING = (pl.exceptions.PolarsError, pl.exceptions.PanicException, duckdb.Error, UnicodeError)
 _MOST_FRAMES = 8
 
 

@@ -28,7 +28,6 @@ class Rule:
     placeholder: str
     example: Example
     frame: str = "{}"
-    gate: str = ""
     find: Callable[[str], str | None] | None = None
 
 
@@ -177,7 +176,8 @@ _LOOKS_RANDOM = rf"(?:[A-Za-z0-9+/_~-]{{16,}}=*|{_START}{_REST}{{2,}}[0-9!@#$%^&
 _HARMLESS = (
     r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no"
     r"|must|cannot|is|was|str|string|int|bool|bytes|optional|xxx+|os|env|getenv|process|self|config|settings)"
-    r"(?:[^A-Za-z0-9_-]|$)|\*\*+|\.\.\.|[$%{\[<(]"
+    r"(?:[\s,;.:)(\]}\"'\\<>?]|$)|\*\*+|\.\.\.|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\]|$)|\$\{|\$\(|%[sdr(]"
+    r"|\{\{|\{[a-z_.]*\}|\[[a-z_ ]*\]|<[a-z_ :-]{0,40}>"
 )
 
 
@@ -261,6 +261,13 @@ _KEYWORDS = (
         frame="${1}{}",
     ),
     Rule(
+        "enclosed_secret",
+        rf"(?i)({_NAME}{_CLOSE}{_EQUALS}[<(\[{{]){_LOOKS_RANDOM}",
+        "<secret>",
+        ("api_key=<abc123def456> and token=(expired)", "api_key=<<secret>> and token=(expired)"),
+        frame="${1}{}",
+    ),
+    Rule(
         "told_password",
         rf"(?i)((?:passw(?:or)?d|passwd|pwd|passphrase){_CLOSE}[ \t]*:[ \t]*{_OPEN}){_START}{_REST}*",
         "<secret>",
@@ -287,14 +294,14 @@ _FILE_NAME = rf"[^\\/\s\"'<>:|*?{PRIVATE}]+"
 _PEOPLE = (
     Rule(
         "not_an_email",
-        rf"(?i)(@)([0-9.]+x\.[a-z]+|[a-z0-9-]+\.(?:png|jpe?g|svg|gif|py|js|ts|json|ya?ml|md|txt|sh){B})",
+        rf"(?i)(@)([0-9.]+x\.[a-z]+|[a-z0-9-]+\.(?:png|jpe?g|svg|gif|js|ts|json|ya?ml|txt){B})",
         KEEP,
-        ("icon@2x.png and run@main.py", "icon@2x.png and run@main.py"),
+        ("icon@2x.png and run@main.js", "icon@2x.png and run@main.js"),
         frame="${1}{}${2}",
     ),
     Rule(
         "email",
-        r"(?i)[a-z0-9_%+](?:[a-z0-9._%+'-]*[a-z0-9_%+-])?(?:@|%40)(?:[a-z0-9-]+\.)+[a-z]{2,}",
+        r"(?i)[\p{L}0-9_%+](?:[\p{L}0-9._%+'-]*[\p{L}0-9_%+-])?(?:@|%40)(?:[\p{L}0-9-]+\.)+\p{L}{2,}",
         "<email>",
         ("mail to ann.b+x@mail.example.org bounced", "mail to <email> bounced"),
     ),

@@ -126,7 +126,7 @@ def _draft(records: pl.DataFrame, source: Source, key: PseudonymKey, read_at: da
         .pipe(repair_times, read_times(mapped, source, read_at))
         .pipe(name_outcome)
         .pipe(name_agent)
-        .pipe(repair_usage)
+        .pipe(repair_usage, source)
     )
     if "execution_id" not in source.mapping:
         drafts = drafts.with_columns(execution_id="row_hash")

@@ -6,7 +6,7 @@ from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.network import address_prefix, client_family
 from pipelines.anonymize.payload import describe
 from pipelines.anonymize.pseudonyms import pseudonymize
-from pipelines.anonymize.text import count_by_kind, sanitize
+from pipelines.anonymize.text import count_by_kind, sanitize, sanitize_texts
 from pipelines.clean.draft import flag, flags
 from pipelines.execution import COLUMNS, PERSONAL_INPUTS, TEXT
 from pipelines.sources.records import ATTRIBUTE
@@ -15,7 +15,12 @@ _IDS = ("execution_id", "trace_id", "parent_id", "operation_id", "project_id")
 _PLAIN_ID = r"^[A-Za-z0-9_.:#|-]{1,128}$"
 _MAX_LENGTH = {"error_message": 8_000, "stack": 32_000}
 _MAX_WORD = 500
-_PLAIN_TOOL = r"^[A-Za-z0-9_.:/-]{1,100}$"
+_GENERATED_ID = (
+    r"^(?:[A-Za-z]{1,20}[-_:])?(?:[0-9]{1,12}|[0-9a-f]*[a-f][0-9a-f]*"
+    r"|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})$"
+)
+"""Counters and digests, which need no further look."""
+_PLAIN_TOOL = r"^[A-Za-z0-9_.:-]{1,100}$"
 _WORDS = tuple(
     column.name for column in COLUMNS if column.dtype == TEXT and not column.derived and column.name not in _IDS
 )
@@ -42,11 +47,13 @@ def anonymize(drafts: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
 
 
 def _plain_ids(ids: pl.Series, key: PseudonymKey) -> pl.Series:
-    """Ids as they are; one that is more than a plain token (an address, a path, a name) becomes a pseudonym."""
-    is_odd = ~ids.str.contains(_PLAIN_ID)
-    if not is_odd.any():
+    """Ids as they are; one that is more than a plain token, or that holds a secret or an address, is a pseudonym."""
+    doubtful = ids.unique().drop_nulls()
+    doubtful = doubtful.filter(~doubtful.str.contains(_GENERATED_ID))
+    odd = doubtful.filter(~doubtful.str.contains(_PLAIN_ID) | (sanitize_texts(doubtful) != doubtful))
+    if odd.is_empty():
         return ids
-    return pseudonymize(ids, ids.name, key).zip_with(is_odd.fill_null(value=False), ids)
+    return pseudonymize(ids, ids.name, key).zip_with(ids.is_in(odd.implode()).fill_null(value=False), ids)
 
 
 def _describe_payload(drafts: pl.DataFrame, side: str) -> pl.DataFrame:
@@ -66,13 +73,20 @@ def _sanitize_texts(drafts: pl.DataFrame) -> pl.DataFrame:
     texts = sanitized.with_columns(
         pl.col(name).str.head(_MAX_LENGTH.get(name, _MAX_WORD)) for name in sanitized.columns
     )
-    is_plain = pl.element().str.contains(_PLAIN_TOOL)
     return drafts.with_columns(
         *texts.drop(attributes),
-        tool_names=pl.col("tool_names").list.eval(pl.when(is_plain).then(pl.element()).otherwise(pl.lit("<tool>"))),
+        tool_names=_plain_tools(drafts["tool_names"]),
         redactions=count_by_kind(removed),
         attributes=_as_json(texts.select(attributes).rename(lambda name: name.removeprefix(ATTRIBUTE))),
     )
+
+
+def _plain_tools(tools: pl.Series) -> pl.Series:
+    """Tool names as they are; what is no plain name, or holds what it should not, is `<tool>`."""
+    names = tools.list.explode().unique().drop_nulls()
+    plain = names.filter(names.str.contains(_PLAIN_TOOL) & (sanitize_texts(names) == names)).implode()
+    masked = pl.when(pl.element().is_in(plain)).then(pl.element()).otherwise(pl.lit("<tool>"))
+    return tools.to_frame("tools").select(pl.col("tools").list.eval(masked.unique().sort())).to_series()
 
 
 def _as_json(attributes: pl.DataFrame) -> pl.Series | None:

@@ -4,6 +4,7 @@ import polars as pl
 
 from pipelines.clean.draft import flag, reject
 from pipelines.execution import STATUSES
+from pipelines.sources.source import Source
 
 _TOLERANCE_MS = 1_000
 _STATUS_WORDS = {
@@ -15,6 +16,7 @@ _STATUS_WORDS = {
     "cancelled": "cancelled canceled",
 }
 _STATUS = {word: status for status in STATUSES for word in _STATUS_WORDS[status].split()}
+_BRIEF = r"^[A-Za-z0-9_.:/-]{1,40}(?: [a-z_]{1,20}){0,2}$"
 _ERROR_COLUMNS = ("error_type", "error_code", "error_message", "stack")
 
 
@@ -25,10 +27,17 @@ def name_outcome(draft: pl.DataFrame) -> pl.DataFrame:
     has_error = pl.any_horizontal(pl.col(name).is_not_null() for name in _ERROR_COLUMNS)
     return (
         named.pipe(reject, pl.col("status_raw").is_null(), "no_status")
-        .pipe(reject, pl.col("status").is_null(), "unknown_status", pl.col("status_raw"))
+        .pipe(reject, pl.col("status").is_null(), "unknown_status", _briefly("status_raw"))
         .pipe(flag, "error_on_success", has_error & (pl.col("status") == "success"))
         .with_columns(pl.when(pl.col("status") != "success").then(pl.col(_ERROR_COLUMNS)))
+        .with_columns(status_raw=_briefly("status_raw"))
     )
+
+
+def _briefly(column: str) -> pl.Expr:
+    """A word or two as they are; of anything longer, which may be a text that tells of people, only its length."""
+    length = pl.format("<{} characters>", pl.col(column).str.len_chars())
+    return pl.when(pl.col(column).str.contains(_BRIEF)).then(pl.col(column)).otherwise(length)
 
 
 def name_agent(draft: pl.DataFrame) -> pl.DataFrame:
@@ -55,15 +64,18 @@ def repair_times(draft: pl.DataFrame, times: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def repair_usage(draft: pl.DataFrame) -> pl.DataFrame:
-    """Input tokens that include cached ones, and whether the cost is known."""
+def repair_usage(draft: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """Input tokens that include cached ones, and whether the cost is known.
+
+    A source that counts cached tokens apart says so; where one that does not shows more of them than input, it is told.
+    """
     cached = pl.col("cache_read_tokens").fill_null(0) + pl.col("cache_write_tokens").fill_null(0)
     is_exclusive = (cached > pl.col("input_tokens")).fill_null(value=False)
-    return (
-        draft.pipe(flag, "cache_exclusive", is_exclusive)
-        .pipe(flag, "reasoning_exceeds_output", pl.col("reasoning_tokens") > pl.col("output_tokens"))
-        .with_columns(
-            input_tokens=pl.col("input_tokens") + pl.when(is_exclusive).then(cached).otherwise(0),
-            cost_source=pl.when(pl.col("cost_usd").is_null()).then(pl.lit("unpriced")).otherwise(pl.lit("provided")),
-        )
+    is_apart = pl.lit(value=True) if source.cache_tokens == "separate" else is_exclusive
+    flagged = draft if source.cache_tokens == "separate" else draft.pipe(flag, "cache_exclusive", is_exclusive)
+    return flagged.pipe(
+        flag, "reasoning_exceeds_output", pl.col("reasoning_tokens") > pl.col("output_tokens")
+    ).with_columns(
+        input_tokens=pl.col("input_tokens") + pl.when(is_apart).then(cached).otherwise(0),
+        cost_source=pl.when(pl.col("cost_usd").is_null()).then(pl.lit("unpriced")).otherwise(pl.lit("provided")),
     )

@@ -4,7 +4,7 @@ import polars as pl
 
 from pipelines.clean.draft import flag, reject
 from pipelines.execution import COUNT, MAPPABLE, MONEY, REAL, TEXTS, TIMESTAMP
-from pipelines.sources.casting import to_integers, to_money, to_reals, to_text
+from pipelines.sources.casting import to_counts, to_money, to_reals, to_text
 from pipelines.sources.mapping import TimeUnit
 from pipelines.sources.source import Source
 
@@ -33,10 +33,10 @@ def _add_number(draft: pl.DataFrame, name: str, values: pl.Series, unit: TimeUni
     real = to_reals(values)
     is_finite = real.is_finite()
     if name.endswith("_ms"):
-        typed = (real * _MILLISECONDS[unit or "ms"]).round().cast(pl.Int64, strict=False)
+        typed = to_counts((real * _MILLISECONDS[unit or "ms"]).round())
     else:
         dtype = MAPPABLE[name].dtype
-        typed = to_integers(values) if dtype == COUNT else to_money(values) if dtype == MONEY else real
+        typed = to_counts(values) if dtype == COUNT else to_money(values) if dtype == MONEY else real
     usable = pl.select(pl.when(is_finite & (real >= 0)).then(typed)).to_series()
     return (
         draft.with_columns(usable.alias(name))

@@ -5,6 +5,8 @@ from typing import Literal
 
 import polars as pl
 
+from pipelines.failures.fingerprint import fingerprint
+
 Severity = Literal["high", "medium", "low"]
 FaultDomain = Literal["provider", "agent", "tool", "user_input", "platform", "unknown"]
 
@@ -24,7 +26,7 @@ CATEGORIES = (
         "rate_limit",
         "medium",
         "provider",
-        r"rate.?limit|\b429\b|too many requests|quota (?:was )?exceeded|exceeded your current quota|throttl"
+        r"rate.?limit|\[http 429\]|too many requests|quota (?:was )?exceeded|exceeded your current quota|throttl"
         r"|resource.?exhausted",
     ),
     Category(
@@ -42,12 +44,20 @@ CATEGORIES = (
         "agent",
         r"(?:step|turn|iteration|recursion).?limit|max(?:imum)?[_ ](?:steps|turns|iterations)|(?:agent|test).?timeout",
     ),
-    Category("ai_timeout", "high", "provider", r"time[sd]?[ -_]?out|deadline exceeded|took too long"),
+    Category(
+        "ai_timeout",
+        "high",
+        "provider",
+        r"\btime[sd]?[ _-]?out\b|timeout(?:error|exception|expired)"
+        r"|(?:read|write|connect|connection|request|gateway|pool|api|agent|model)[ _]?timeout|\[http (?:408|504|524)\]"
+        r"|deadline exceeded|took too long",
+    ),
     Category(
         "auth",
         "high",
         "platform",
-        r"\b40[13]\b|unauthori[sz]ed|forbidden|authentication|invalid (?:api )?key|permission.?denied|access.?denied",
+        r"\[http 40[13]\]|unauthori[sz]ed|forbidden|authentication|invalid (?:api )?key"
+        r"|permission.?denied|access.?denied",
     ),
     Category(
         "out_of_memory", "high", "platform", r"out.?of.?memory|oom.?kill|memoryerror|cannot allocate memory|enospc"
@@ -56,7 +66,7 @@ CATEGORIES = (
         "provider_error",
         "high",
         "provider",
-        r"\b5(?:00|02|03|04|29)\b|internal server error|bad gateway|service unavailable|overloaded|upstream",
+        r"\[http 5(?:00|02|03|29)\]|internal server error|bad gateway|service unavailable|overloaded|upstream",
     ),
     Category(
         "network",
@@ -94,11 +104,14 @@ UNKNOWN = Category("unknown", "medium", "unknown", "")
 
 
 def categorize(texts: pl.Series) -> pl.Series:
-    """The category of each failure text; null stays null. A pure function of the text."""
+    """The category of each failure text; null stays null. A pure function of its template, as its signature is."""
     unique = texts.unique().drop_nulls()
+    templates = fingerprint(unique)["template"].alias("template")
     fits = [
-        pl.when(pl.col("text").str.contains(f"(?i){category.pattern}")).then(pl.lit(category.name))
+        pl.when(pl.col("template").str.contains(f"(?i){category.pattern}")).then(pl.lit(category.name))
         for category in CATEGORIES
     ]
-    named = unique.to_frame("text").with_columns(pl.coalesce(*fits, pl.lit(UNKNOWN.name)).alias("category"))
+    named = pl.DataFrame([unique.alias("text"), templates]).select(
+        "text", pl.coalesce(*fits, pl.lit(UNKNOWN.name)).alias("category")
+    )
     return texts.to_frame("text").join(named, on="text", how="left", maintain_order="left")["category"]

@@ -1,8 +1,8 @@
 """Signatures that are one failure: a closure over the set of their keys in which order has no say.
 
 Keys that agree in every word but one are one failure, once enough different words were seen in that place: the place
-becomes a hole. Patterns with holes take part like keys, for some rounds. Each round is a function of a set, and no pattern is
-ever taken back: so the order of days cannot matter, and more data only ever merge clusters.
+becomes a hole. Patterns with holes take part like keys, for some rounds. Each round is a function of a set, and
+nothing is taken back: so the order of days cannot matter, and more data only ever merge clusters.
 """
 
 import re

@@ -65,12 +65,18 @@ def _usage() -> list[pl.Expr]:
         sum_known("cost_usd").alias("cost_usd"),
         count_where(pl.col("input_tokens").is_not_null()).alias("metered_count"),
         sum_known("input_tokens").alias("input_tokens"),
-        sum_known("cache_read_tokens").alias("cache_read_tokens"),
+        _sum_of_metered("cache_read_tokens").alias("cache_read_tokens"),
         sum_known("output_tokens").alias("output_tokens"),
         count_where(pl.col("cache_read_tokens") > 0).alias("cache_read_count"),
         pl.col("credits").count().cast(pl.Int64).alias("credited_count"),
         sum_known("credits").alias("credits"),
     ]
+
+
+def _sum_of_metered(column: str) -> pl.Expr:
+    """The sum over rows whose input is known, so that it is a part of their input."""
+    known = pl.col(column).filter(pl.col("input_tokens").is_not_null())
+    return pl.when(known.count() > 0).then(known.sum())
 
 
 def _at_least_one(values: pl.Expr) -> pl.Expr:

@@ -5,6 +5,7 @@ import polars as pl
 _TRUTH = {"true": True, "t": True, "yes": True, "1": True, "false": False, "f": False, "no": False, "0": False}
 _SPACE = " \t\r\n\v\f"
 _LARGEST_EXACT_FLOAT = 2.0**53
+_LARGEST_COUNT = 10**12
 _LARGEST_AMOUNT = 1e15
 
 
@@ -27,6 +28,12 @@ def to_integers(values: pl.Series) -> pl.Series:
         return first_known(exact, to_integers(to_reals(values)))
     is_whole = values.is_finite() & (values == values.round()) & (values.abs() <= _LARGEST_EXACT_FLOAT)
     return pl.select(pl.when(is_whole).then(values).cast(pl.Int64, strict=False)).to_series()
+
+
+def to_counts(values: pl.Series) -> pl.Series:
+    """Whole numbers up to a trillion: the sum of millions of them still fits 64 bits."""
+    whole = to_integers(values)
+    return whole.set((whole.abs() > _LARGEST_COUNT).fill_null(value=False), None)
 
 
 def to_reals(values: pl.Series) -> pl.Series:

@@ -1,10 +1,11 @@
 """How a mapping names values: paths into a record, SQL expressions, constants, value maps and units."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Path = tuple[str, ...]
 FieldType = Literal["text", "bool", "int", "float", "list"]
@@ -74,6 +75,20 @@ class MappedField(BaseModel):
         if "value" in texts:
             texts["value"] = _text_key(texts["value"])
         return texts
+
+    @field_validator("format")
+    @classmethod
+    def _readable_format(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        if "%Z" in pattern:
+            raise ValueError("`%Z` (the name of a zone) tells no offset; use `%z`, or set `timezone` for the source")
+        try:
+            pl.Series(["x"]).str.to_datetime(pattern, time_zone="UTC" if "z" in pattern else None, strict=False)
+            datetime.now(UTC).strftime(pattern)
+        except (pl.exceptions.PolarsError, ValueError) as error:
+            raise ValueError(f"`{pattern}` is no strftime format of a date and time") from error
+        return pattern
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> "MappedField":

@@ -18,6 +18,7 @@ _NEWLINE = 10
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _SURROGATES = re.compile(r"(\\ud[89ab][\da-f]{2}\\ud[c-f][\da-f]{2})|\\ud[89a-f][\da-f]{2}", re.IGNORECASE)
+_NO_BRACKET = re.compile(r"[^\[\]{}]+")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -140,11 +141,9 @@ def _repair(text: str) -> str:
 
 def _depth(text: str) -> int:
     """How deep the brackets nest outside strings."""
-    depth = deepest = 0
-    for character in _STRING.sub("", text):
-        depth += (character in "[{") - (character in "]}")
-        deepest = max(deepest, depth)
-    return deepest
+    brackets = np.frombuffer(_NO_BRACKET.sub("", _STRING.sub("", text)).encode(), dtype=np.uint8)
+    opens = (brackets == ord("[")) | (brackets == ord("{"))
+    return int(np.where(opens, 1, -1).cumsum().max(initial=0))
 
 
 def _too_long(offset: int, line: int) -> pl.DataFrame:

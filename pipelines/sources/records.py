@@ -4,6 +4,7 @@ A record is one `record` column: JSON text (NDJSON), or a struct of columns (CSV
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -27,6 +28,8 @@ POSITION = pl.Schema(
 
 ATTRIBUTE = "attribute:"
 """Prefix of the columns that hold the admitted attributes."""
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 Tree = dict[str, Any]
 """Nested field names; the leaves are field types."""
@@ -73,8 +76,9 @@ def _measured(values: pl.Series, field: MappedField | None) -> pl.Series:
         values = to_text(values)  # the one place where texts are trimmed
     if field is None or not field.null_if:
         return values
-    unmeasured = values.cast(pl.String).is_in(field.null_if).fill_null(value=False)
-    return values.zip_with(~unmeasured, pl.Series([None], dtype=values.dtype))
+    numbers = [float(word) for word in field.null_if if _NUMBER.fullmatch(word)]  # 0 is 0.0, however it is written
+    unmeasured = values.cast(pl.String).is_in(field.null_if) | values.cast(pl.Float64, strict=False).is_in(numbers)
+    return values.zip_with(~unmeasured.fill_null(value=False), pl.Series([None], dtype=values.dtype))
 
 
 def _translated(values: pl.Series, field: MappedField) -> pl.Series:
@@ -164,7 +168,7 @@ def _reach(values: pl.Series, path: Path) -> pl.Series:
             return _reach_json(values, path[depth:])
         is_position = step.startswith("[") and isinstance(values.dtype, pl.List)
         values = values.list.get(int(step[1:-1]), null_on_oob=True) if is_position else _child(values, step)
-    return values
+    return to_text(values) if values.dtype.is_nested() else values
 
 
 def _reach_json(text: pl.Series, path: Path) -> pl.Series:

@@ -19,9 +19,12 @@ _NEEDED = (
 
 def _named_paths(attributes: object) -> object:
     """`[task_id, info.domain]` is short for `{task_id: task_id, domain: info.domain}`."""
-    if isinstance(attributes, list):
-        return {path_of(str(path))[-1]: str(path) for path in attributes}
-    return attributes
+    if not isinstance(attributes, list):
+        return attributes
+    named = {path_of(str(path))[-1]: str(path) for path in attributes}
+    if len(named) < len(attributes):
+        raise ValueError("two of them end in the same name; write `name: path` for each")
+    return named
 
 
 def _known_column(name: str) -> str:
@@ -74,6 +77,7 @@ class Source(BaseModel):
     attributes: Annotated[dict[str, str], BeforeValidator(_named_paths), AfterValidator(_plain_paths)] = {}
     types: dict[str, FieldType] = {}
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
+    cache_tokens: Literal["included", "separate"] = "included"
     event_time: Literal["started_at", "completed_at"] = "started_at"
     max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     tolerate: tuple[Annotated[str, AfterValidator(_known_reason)], ...] = ()

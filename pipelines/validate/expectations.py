@@ -139,10 +139,15 @@ def _verdict_on(check: str, severity: Severity, executions: int, findings: list[
         check=check,
         severity=severity,
         passed=not findings,
-        message="; ".join(f"{one.rule} {one.failed} of {one.of} fail" for one in findings) or good,
+        message="; ".join(map(_told, findings)) or good,
         figures={"executions": executions, "expectations": asked, "failed": len(findings)},
         findings=findings,
     )
+
+
+def _told(finding: Finding) -> str:
+    such_as = f", such as {', '.join(finding.examples)}" if finding.examples else ""
+    return f"{finding.rule} {finding.failed} of {finding.of} fail{such_as}"
 
 
 def expectations(day: date, rows: int) -> "list[gx.expectations.Expectation]":

@@ -36,7 +36,8 @@ class Warehouse:
     @property
     def name(self) -> str:
         """Where it is, without its password."""
-        return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+        shown = self._url.set(drivername="postgresql")
+        return shown.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
 
     @property
     def libpq_url(self) -> str:
