@@ -37,7 +37,7 @@ from pipelines.warehouse.publish import sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
 
 FAILED, WRONG, BLOCKED = 1, 2, 3
-_RECENT_DAYS = 14
+_RECENT_DAYS = 92
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="From AI-agent logs to numbers and tests.")
 config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
@@ -74,7 +74,7 @@ def init() -> None:
     """Write a starter agentmill.yaml and a pseudonym key into this folder. Nothing is overwritten."""
     writers: dict[Path, Callable[[Path], object]] = {
         DEFAULT_CONFIG: lambda path: path.write_text(EXAMPLE_CONFIG.read_text()),
-        Settings().pseudonym_key_file: write_key_file,
+        load_settings().pseudonym_key_file: write_key_file,
     }
     for path, write in writers.items():
         if path.exists():
@@ -146,6 +146,7 @@ def run(
     first: Annotated[str | None, typer.Option("--from", help="First UTC day; yesterday if left out.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last UTC day, included; else the first.")] = None,
     *,
+    accept_missing: Annotated[bool, typer.Option(help="Let days lose records whose files are gone.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run everything for some days: from raw logs to published tables, clusters, candidates and reports."""
@@ -155,9 +156,9 @@ def run(
     end = _day(last) if last else start
     if not settings.sources:
         _stop("There is nothing to run: add a source to agentmill.yaml, or try `agentmill demo`.")
-    if not settings.start_date <= start <= end:
-        _stop(f"The days {start} to {end} are no range after `start_date` ({settings.start_date}).")
-    code, accounts = _run(settings, start, end)
+    if not settings.start_date <= start <= end <= datetime.now(UTC).date():
+        _stop(f"The days {start} to {end} are no range between `start_date` ({settings.start_date}) and today.")
+    code, accounts = _run(settings, start, end, accept_missing=accept_missing)
     if as_json:
         _print_json({"exit_code": code, "days": [json.loads(one.model_dump_json()) for one in accounts]})
     else:
@@ -176,7 +177,8 @@ def status(*, as_json: AsJson = False) -> None:
     if as_json:
         sources = json.loads(freshness.write_json()) if freshness.height else []
         blocked = {str(one.day): one.blocked_by for one in kept_back}
-        _print_json({"warehouse": warehouse.name, "lake": lake.url, "sources": sources, "not_published": blocked})
+        seen = {"looked_back_to": str(recent[0]) if recent else None, "sources": sources, "not_published": blocked}
+        _print_json({"warehouse": warehouse.name, "lake": lake.url, **seen})
         return
     out.print(
         f"Configuration  {find_config() or 'none, all defaults'}\nWarehouse      {warehouse.name}", soft_wrap=True
@@ -190,6 +192,8 @@ def status(*, as_json: AsJson = False) -> None:
     else:
         out.print("No day has been published yet: `agentmill run` does it.")
     _tell_kept_back(kept_back)
+    if recent and not kept_back:
+        out.print(f"No day since {recent[0]} is kept back.")
 
 
 @app.command()
@@ -203,7 +207,11 @@ def sql(
     """Ask the warehouse, as the read-only role: a query or a file; a table, CSV or JSON comes back."""
     if (query is None) == (file is None):
         _stop("Give either a query or --file.")
+    if file is not None and not file.is_file():
+        _stop(f"There is no file {file}.")
     text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
+    if as_csv and as_json:
+        _stop("Choose --csv or --json.")
     with ask(open_warehouse(load_settings()), text) as answer:
         if as_csv:
             write_csv(answer, sys.stdout)
@@ -267,7 +275,7 @@ def demo(
     raise typer.Exit(code)
 
 
-def _run(settings: Settings, first: date, last: date) -> tuple[int, list[DayAccount]]:
+def _run(settings: Settings, first: date, last: date, *, accept_missing: bool = False) -> tuple[int, list[DayAccount]]:
     """Run the days in this process; the exit code, and what became of each day's records."""
     from assets.instance import prepare_home  # noqa: PLC0415 - Dagster is slow to import
 
@@ -275,10 +283,11 @@ def _run(settings: Settings, first: date, last: date) -> tuple[int, list[DayAcco
     sweep_staging(warehouse)
     prepare_home(settings)
     from assets.definitions import defs  # noqa: PLC0415 - needs the home
+    from assets.extract import ACCEPT_MISSING_TAG  # noqa: PLC0415
     from assets.run import run_days  # noqa: PLC0415
 
     with progress_of_days((last - first).days + 1):
-        failures = run_days(defs, first, last)
+        failures = run_days(defs, first, last, {ACCEPT_MISSING_TAG: "true"} if accept_missing else {})
     for failure in failures:
         err.print(f"{failure.step} failed: {failure.message}", style="red", soft_wrap=True)
     wanted = [first + timedelta(days=n) for n in range((last - first).days + 1)]

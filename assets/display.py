@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from pipelines.warehouse.executions import DayAccount
 
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 told = logging.getLogger("assets.progress")
 
 
@@ -32,8 +34,16 @@ def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row))
+        cells = zip(columns, row, strict=True)
+        table.add_row(*(Text(_shown(value, is_number=column in numbers)) for column, value in cells))
     return Group(Text(title, style="bold"), table)
+
+
+def _shown(value: object, *, is_number: bool) -> str:
+    """A value as a person reads it: thousands apart in columns of counts, and no control characters of a log."""
+    return (
+        f"{value:,}" if is_number and isinstance(value, int) else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
+    )
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from assets.verdicts import table
 from pipelines.extract import RawReceipt, extract
 from pipelines.sources.kinds import AnySource
 
+ACCEPT_MISSING_TAG = "agentmill/accept_missing"
+"""A run with this tag, set to `true`, lets a day lose records whose files are gone."""
+
 
 def raw_asset(source: AnySource) -> dg.AssetsDefinition:
     """The asset of one source: its records as received, by the UTC day they belong to."""
@@ -31,7 +34,9 @@ def raw_asset(source: AnySource) -> dg.AssetsDefinition:
         chosen, stage = days(context), f"extract {source.name}"
         tell(stage, 0, len(chosen), "reading")
         started = time.monotonic()
-        receipts = extract(mill.settings.sources[source.name], chosen, mill.lake, datetime.now(UTC))
+        accept_missing = context.run.tags.get(ACCEPT_MISSING_TAG) == "true"
+        configured = mill.settings.sources[source.name]
+        receipts = extract(configured, chosen, mill.lake, datetime.now(UTC), accept_missing=accept_missing)
         tell(stage, len(chosen), len(chosen))
         context.add_asset_metadata({"run_seconds": round(time.monotonic() - started, 3)})
         for day, receipt in receipts.items():

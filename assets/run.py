@@ -1,7 +1,7 @@
 """Running a range of days in this process, the way the jobs do: chunk by chunk, then what is derived from all days."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -21,7 +21,7 @@ class Failure:
     message: str
 
 
-def run_days(definitions: dg.Definitions, first: date, last: date) -> list[Failure]:
+def run_days(definitions: dg.Definitions, first: date, last: date, tags: Mapping[str, str]) -> list[Failure]:
     """Run everything for the days, `last` included, and return what failed. A blocked day is no failure."""
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "100")  # storing events in batches halves the time
     failures: list[Failure] = []
@@ -31,6 +31,7 @@ def run_days(definitions: dg.Definitions, first: date, last: date) -> list[Failu
             in_one_run = {
                 "dagster/asset_partition_range_start": start.isoformat(),
                 "dagster/asset_partition_range_end": end.isoformat(),
+                **tags,
             }
             failures += _execute(definitions, "daily_tables", instance, in_one_run)
         failures += _execute(definitions, "derived_tables", instance, {})

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -10,7 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
 from pipelines.lake import Lake
@@ -20,6 +21,18 @@ from pipelines.sources.mapping import MappedField
 CONFIG_VARIABLE = "AGENTMILL_CONFIG"
 DEFAULT_CONFIG = Path("agentmill.yaml")
 EXAMPLE_CONFIG = Path(__file__).parents[1] / "agentmill.example.yaml"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and without the spellings of yes and no that would turn a source's words into truth values."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class has it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$", re.IGNORECASE), list("tTfF"))
 
 Location = tuple[int | str, ...]
 _KIND_AT = 2
@@ -119,9 +132,11 @@ def load_settings(path: Path | None = None) -> Settings:
     """Read the configuration; without a file everything has its default, and no source. Raises ConfigError."""
     found = find_config(path)
     if found is None:
-        return Settings()
+        return parse_settings("", Path("the environment"))
     try:
         text = found.read_text()
+    except UnicodeDecodeError:
+        raise ConfigError(found, [Problem(None, str(found), "it is not UTF-8", "Save it as UTF-8.")]) from None
     except OSError as error:
         fix = "Run `agentmill init` to write one, or name another with --config."
         raise ConfigError(found, [Problem(None, str(found), f"it cannot be read ({error.strerror})", fix)]) from None
@@ -131,14 +146,15 @@ def load_settings(path: Path | None = None) -> Settings:
 def parse_settings(text: str, path: Path) -> Settings:
     """Build settings from the text of a configuration file. Raises ConfigError."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text) or {}
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        fix = "Check indentation, colons and quotes there."
-        raise ConfigError(path, [Problem(line, "YAML", error.problem or "it is not YAML", fix)]) from None
-    if not isinstance(content, dict):
-        raise ConfigError(path, [Problem(1, "YAML", "it is not a mapping", "Write `key: value` lines.")])
+        root = yaml.compose(text, Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader) or {}  # noqa: S506 - it is a safe loader
+    except yaml.YAMLError as error:
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        told = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or "it is not YAML"
+        fix = "Check indentation, colons, quotes and odd characters there."
+        raise ConfigError(path, [Problem(mark.line + 1 if mark else None, "YAML", told, fix)]) from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(path, [Problem(1, "YAML", "it is not a mapping of settings", "Write `key: value` lines.")])
     if repeated := list(_repeated_keys(root)):
         raise ConfigError(path, repeated)
     try:
@@ -146,6 +162,9 @@ def parse_settings(text: str, path: Path) -> Settings:
     except ValidationError as error:
         problems = [_explain(details, root) for details in error.errors(include_input=False, include_url=False)]
         raise ConfigError(path, sorted(problems, key=lambda problem: problem.line or 0)) from None
+    except SettingsError:
+        fix = 'A setting that holds others is written as JSON in the environment, such as {"region": "eu-west-1"}.'
+        raise ConfigError(path, [Problem(None, "AGENTMILL_...", "a variable cannot be read", fix)]) from None
 
 
 def _explain(details: ErrorDetails, root: yaml.Node | None) -> Problem:

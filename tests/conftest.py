@@ -146,7 +146,10 @@ def execution(cleaned: Callable[..., Cleaned], record: Callable[..., dict[str, A
     """The one execution that a record with these overrides becomes."""
 
     def build(**overrides: Any) -> dict[str, Any]:
-        result = cleaned(record(**overrides))
+        configured = {
+            name: overrides.pop(name) for name in ("mapping", "timezone", "cache_tokens") if name in overrides
+        }
+        result = cleaned(record(**overrides), **configured)
         assert result.executions.height == 1, result.quarantine.to_dicts()
         return result.executions.row(0, named=True)
 

@@ -53,7 +53,7 @@ def repair_times(draft: pl.DataFrame, times: pl.DataFrame) -> pl.DataFrame:
     stated = pl.col("duration_ms")
     is_skewed = pl.col("completed_at") < pl.col("started_at")
     return (
-        draft.with_columns(times.drop("problem", "is_ambiguous", "is_zero"))
+        draft.with_columns(times.select("started_at", "completed_at", "event_time"))
         .pipe(reject, pl.lit(times["problem"].is_not_null()), pl.lit(times["problem"]))
         .pipe(flag, "ambiguous_local_time", pl.lit(times["is_ambiguous"]))
         .pipe(flag, "zero_date", pl.lit(times["is_zero"]))

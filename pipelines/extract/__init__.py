@@ -13,8 +13,10 @@ from pipelines.sources.kinds import AnySource
 __all__ = ["ExtractionError", "RawReceipt", "extract", "raw_dataset"]
 
 
-def extract(source: AnySource, days: Sequence[date], lake: Lake, read_at: datetime) -> dict[date, RawReceipt]:
+def extract(
+    source: AnySource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
+) -> dict[date, RawReceipt]:
     """Read what belongs to the days and commit a receipt per day. Raises ExtractionError, with nothing committed."""
     if isinstance(source, DatabaseSource):
-        return extract_rows(source, days, lake, read_at)
-    return extract_files(source, days, lake, read_at)
+        return extract_rows(source, days, lake, read_at, accept_missing=accept_missing)
+    return extract_files(source, days, lake, read_at, accept_missing=accept_missing)

@@ -8,17 +8,19 @@ counted exactly once, and a day whose log is broken shows it.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import polars as pl
 from pydantic import BaseModel
 
-from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset
-from pipelines.extract.spool import Spool, event_days
+from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
+from pipelines.extract.spool import Spool, commit, event_days
 from pipelines.lake import Lake
-from pipelines.sources.files import FileReading, FileSource, InputFile, list_files
-from pipelines.sources.streams import UnreadableInputError
+from pipelines.sources.files import FileReading, FileSource, InputFile, Listing, is_appended_to, list_files
+from pipelines.sources.streams import CutOffInputError, UnreadableInputError
 
+_LEFT_OPEN = timedelta(minutes=15)
+"""A compressed file without its end may be one that a logger has open, if it was written to so lately."""
 _MOST_HELD = 8
 """Batches of a file held back, to bound memory, until its first dated record turns up."""
 
@@ -31,6 +33,8 @@ class ReadInput(BaseModel, frozen=True):
     file: InputFile
     sha256: str
     records: dict[date, int]
+    has_future: bool = False
+    """Whether some records lay in the future of the read: they get their day when it has come."""
 
 
 class InputIndex(BaseModel):
@@ -42,24 +46,30 @@ class InputIndex(BaseModel):
     def may_hold(self, file: InputFile, days: Iterable[date]) -> bool:
         """Whether a file is unknown, changed, or known to hold records of the days."""
         known = self.inputs.get(file.path)
-        return known is None or known.file != file or not known.records.keys().isdisjoint(days)
+        return known is None or known.file != file or known.has_future or not known.records.keys().isdisjoint(days)
 
 
-def extract_files(source: FileSource, days: Sequence[date], lake: Lake, read_at: datetime) -> dict[date, RawReceipt]:
+def extract_files(
+    source: FileSource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
+) -> dict[date, RawReceipt]:
     """Read what belongs to the days, each file once, and commit a receipt per day.
 
-    Raises ExtractionError, with nothing committed, where a file is damaged: its records could belong to any day.
+    Raises ExtractionError, with nothing committed, where a file is damaged (its records could belong to any day), or
+    where files that a day was made of are gone and nothing stands in for them, unless that is accepted.
     """
-    listing = list_files(source)
+    listing = _sort_out(source, list_files(source), read_at)
     index = _load_index(source, lake)
     spool = Spool(lake, raw_dataset(source.name), days)
     inputs, damaged = {}, []
-    for file in listing.ready:
+    for file in (*listing.ready, *listing.growing):
+        is_growing = file in listing.growing
+        if is_growing and not is_appended_to(source, file):
+            continue
         if not index.may_hold(file, days):
             inputs[file.path] = index.inputs[file.path]
             continue
         try:
-            inputs[file.path] = _read_input(source, file, read_at, spool)
+            inputs[file.path] = _read_input(FileReading(source, file, is_growing=is_growing), source, read_at, spool)
         except UnreadableInputError as error:
             damaged.append(str(error))
     if damaged:
@@ -67,10 +77,8 @@ def extract_files(source: FileSource, days: Sequence[date], lake: Lake, read_at:
             f"{source.name}: {'; '.join(damaged)}. Nothing was changed. Restore the file, or move it out of "
             f"`{source.path}`, then run the days again."
         )
-    parts = spool.finish()
     receipts = {
         day: RawReceipt(
-            parts=parts[day],
             source=source.name,
             source_fingerprint=source.fingerprint,
             day=day,
@@ -84,31 +92,57 @@ def extract_files(source: FileSource, days: Sequence[date], lake: Lake, read_at:
         )
         for day in days
     }
-    for day, receipt in receipts.items():
-        lake.commit(raw_dataset(source.name), day, receipt)
+    if not accept_missing:
+        refuse_loss(source.name, receipts, lake, present=inputs.keys())
+    commit(spool, receipts, lake)
     lake.put_text(_index_path(source), index.model_copy(update={"inputs": inputs}).model_dump_json())
     return receipts
 
 
-def _read_input(source: FileSource, file: InputFile, read_at: datetime, spool: Spool) -> ReadInput:
-    """Read one file into the spool and count its records by day."""
-    log.info("%s: reading a file of %.1f MB", source.name, file.size / 1e6)
+def _sort_out(source: FileSource, listing: Listing, read_at: datetime) -> Listing:
+    """The listing with young compressed files that lack their end among those that are still being written."""
+    young = [file for file in listing.ready if file.modified_at > read_at - _LEFT_OPEN and _is_open(source, file)]
+    ready = [file for file in listing.ready if file not in young]
+    return Listing(ready=ready, growing=[*listing.growing, *young])
+
+
+def _is_open(source: FileSource, file: InputFile) -> bool:
     reading = FileReading(source, file)
+    try:
+        reading.read_to_the_end()
+    except CutOffInputError:
+        return True
+    except UnreadableInputError:
+        return False  # it is told when it is read
+    return False
+
+
+def _read_input(reading: FileReading, source: FileSource, read_at: datetime, spool: Spool) -> ReadInput:
+    """Read one file into the spool and count its records by day. An empty file counts for the day it was written."""
+    log.info("%s: reading a file of %.1f MB", source.name, reading.file.size / 1e6)
+    arrival = reading.file.modified_at.date()
     records: Counter[date] = Counter()
-    for batch in place(reading, source, file.modified_at.date(), read_at):
+    has_future = False
+    for batch in place(reading, source, arrival, read_at):
         records.update(dict(batch["day"].value_counts().iter_rows()))
-        spool.add(batch)
-    return ReadInput(file=file, sha256=reading.sha256, records=dict(sorted(records.items())))
+        has_future |= batch["is_early"].any()
+        spool.add(batch.drop("is_early"))
+    days = dict(sorted(records.items())) or {arrival: 0}
+    return ReadInput(file=reading.file, sha256=reading.sha256, records=days, has_future=has_future)
 
 
 def place(
     batches: Iterable[pl.DataFrame], source: FileSource, arrival: date, read_at: datetime
 ) -> Iterator[pl.DataFrame]:
-    """The batches of one file with the `day` each record is accounted to; `arrival` where the file tells none."""
+    """The batches of one file with the `day` each record is accounted to; `arrival` where the file tells none.
+
+    `is_early` marks records that lie in the future of the read.
+    """
     last: date | None = None
     held: list[pl.DataFrame] = []
-    for batch in batches:
-        day = event_days(batch, source, read_at)
+    for read in batches:
+        day, is_early = event_days(read, source, read_at)
+        batch = read.with_columns(is_early=is_early)
         if last is None:
             last = day.drop_nulls().first() or (arrival if len(held) == _MOST_HELD else None)  # type: ignore[assignment]
         if last is None:

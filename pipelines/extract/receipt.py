@@ -1,10 +1,12 @@
 """What accounts for a raw day: which inputs were read, how many records each gave, and what was left out."""
 
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 
 from pydantic import BaseModel, Field
 
-from pipelines.lake import Receipt
+from pipelines.lake import Lake, Receipt
 
 
 class ExtractionError(Exception):
@@ -31,6 +33,33 @@ class RawReceipt(Receipt):
     growing: list[str] = Field(default_factory=list)
     unplaced: int = 0
     """Rows of the source that no day can hold, for want of a time."""
+
+    @property
+    def records(self) -> int:
+        """Records of the day, as its inputs were counted."""
+        return sum(read.records for read in self.inputs)
+
+
+class MissingInputError(ExtractionError):
+    """A day would lose records that it had: what they were read from is gone."""
+
+
+def refuse_loss(source: str, receipts: Mapping[date, RawReceipt], lake: Lake, present: Collection[str]) -> None:
+    """Raise MissingInputError where a day has fewer records than before and an input of it is not present."""
+    lost: dict[str, list[date]] = defaultdict(list)
+    for day, receipt in receipts.items():
+        before = lake.receipt(raw_dataset(source), day, RawReceipt)
+        if before is None or receipt.records >= before.records:
+            continue
+        for read in before.inputs:
+            if read.records and read.name not in present:
+                lost[read.name].append(day)
+    if lost:
+        told = "; ".join(f"{name} held records of {', '.join(map(str, days[:3]))}" for name, days in lost.items())
+        raise MissingInputError(
+            f"{source}: {told}, and cannot be read now. Nothing was changed. Restore it, or accept the loss: "
+            "`agentmill run --accept-missing`."
+        )
 
 
 def raw_dataset(source_name: str) -> str:

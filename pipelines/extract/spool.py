@@ -1,11 +1,12 @@
 """Raw records on their way into the lake: dated, gathered by day, written out whenever enough have come together."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 
 import polars as pl
 
+from pipelines.extract.receipt import RawReceipt, raw_dataset
 from pipelines.lake import Lake, Part
 from pipelines.sources.records import map_records
 from pipelines.sources.source import Source
@@ -46,6 +47,14 @@ class Spool:
         self._bytes = 0
 
 
+def commit(spool: Spool, receipts: Mapping[date, RawReceipt], lake: Lake) -> None:
+    """Make what was gathered the raw days that the receipts account for."""
+    parts = spool.finish()
+    for day, receipt in receipts.items():
+        receipt.parts = parts[day]
+        lake.commit(raw_dataset(receipt.source), day, receipt)
+
+
 def _group_by_schema(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Concatenate what has the same columns: files of one source may differ."""
     groups: dict[str, list[pl.DataFrame]] = defaultdict(list)
@@ -54,15 +63,18 @@ def _group_by_schema(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     return (pl.concat(group) for group in groups.values())
 
 
-def event_days(batch: pl.DataFrame, source: Source, read_at: datetime) -> pl.Series:
-    """The UTC day of each record's event time; null where it tells none."""
+def event_days(batch: pl.DataFrame, source: Source, read_at: datetime) -> tuple[pl.Series, pl.Series]:
+    """The UTC day of each record's event time, null where it tells none; and which lie in the future of the read."""
     day = pl.Series("day", [None], pl.Date).new_from_index(0, batch.height)
     undated = batch["problem"].is_null()
+    is_early = pl.Series([False]).new_from_index(0, batch.height)
     for column in source.time_columns:  # the fallback is read only where the first time is missing
         if not undated.any():
             break
         mapped = map_records(batch.filter(undated), source, only=[column])
-        told = read_times(mapped, source, read_at)["event_time"].dt.date()
-        day = day.scatter(undated.arg_true(), told)
+        told = read_times(mapped, source, read_at)
+        rows = undated.arg_true()
+        is_early = is_early.scatter(rows, is_early.gather(rows) | told["is_early"])
+        day = day.scatter(rows, told["event_time"].dt.date())
         undated &= day.is_null()
-    return day
+    return day, is_early

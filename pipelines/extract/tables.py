@@ -6,8 +6,8 @@ from datetime import date, datetime
 
 import polars as pl
 
-from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset
-from pipelines.extract.spool import Spool, event_days
+from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
+from pipelines.extract.spool import Spool, commit, event_days
 from pipelines.lake import Lake
 from pipelines.sources.database import COUNTED, DatabaseSource, Table, as_records
 from pipelines.sources.streams import UnreadableInputError
@@ -15,10 +15,13 @@ from pipelines.sources.streams import UnreadableInputError
 log = logging.getLogger(__name__)
 
 
-def extract_rows(source: DatabaseSource, days: Sequence[date], lake: Lake, read_at: datetime) -> dict[date, RawReceipt]:
+def extract_rows(
+    source: DatabaseSource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
+) -> dict[date, RawReceipt]:
     """Read the rows of the days and commit a receipt per day.
 
-    Raises ExtractionError, with nothing committed, where the database does not answer or counts other rows than came.
+    Raises ExtractionError, with nothing committed, where the database does not answer, counts other rows than came, or
+    has no row left of days that had some, unless that is accepted.
     """
     try:
         table = Table(source)
@@ -27,10 +30,8 @@ def extract_rows(source: DatabaseSource, days: Sequence[date], lake: Lake, read_
         unplaced = table.count_unplaced(read_at)
     except UnreadableInputError as error:
         raise ExtractionError(f"{source.name}: {error}. Nothing was changed; run the days again.") from None
-    parts = spool.finish()
     receipts = {
         day: RawReceipt(
-            parts=parts[day],
             source=source.name,
             source_fingerprint=source.fingerprint,
             day=day,
@@ -40,8 +41,9 @@ def extract_rows(source: DatabaseSource, days: Sequence[date], lake: Lake, read_
         )
         for day in days
     }
-    for day, receipt in receipts.items():
-        lake.commit(raw_dataset(source.name), day, receipt)
+    if not accept_missing:
+        refuse_loss(source.name, receipts, lake, present=[source.location] if any(records.values()) else [])
+    commit(spool, receipts, lake)
     return receipts
 
 
@@ -52,7 +54,7 @@ def _read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime
     for rows in table.read_day(day):
         came, counted = came + rows.height, rows[COUNTED][0]
         batch = as_records(rows.drop(COUNTED), source)
-        batch = batch.with_columns(event_days(batch, source, read_at)).filter(pl.col("day") == day)
+        batch = batch.with_columns(event_days(batch, source, read_at)[0]).filter(pl.col("day") == day)
         of_day += batch.height
         spool.add(batch)
     if came != counted:

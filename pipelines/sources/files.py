@@ -48,7 +48,7 @@ class InputFile(BaseModel, frozen=True):
 
 
 class Listing(BaseModel, frozen=True):
-    """The files of a source that can be read, and those that are still being written."""
+    """The files of a source that are whole, and those that are still being written."""
 
     ready: list[InputFile]
     growing: list[InputFile]
@@ -77,26 +77,36 @@ class FileReading:
     Iterating raises UnreadableInputError; then none of the file's records may be used.
     """
 
-    def __init__(self, source: FileSource, file: InputFile) -> None:
+    def __init__(self, source: FileSource, file: InputFile, *, is_growing: bool = False) -> None:
         self._source = source
-        self._file = file
+        self._is_growing = is_growing
+        self.file = file
         self._format, self._compression = _kind(source, file.path)
         self.sha256 = ""
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         try:
-            with _open_file(self._source, self._file.path) as handle:
-                stream = InputStream(handle, self._file.size, self._compression)
+            with _open_file(self._source, self.file.path) as handle:
+                stream = InputStream(handle, self.file.size, self._compression)
                 for batch in self._batches(stream):
-                    yield _positioned(batch, self._file.path)
+                    yield _positioned(batch, self.file.path)
                 self.sha256 = stream.sha256
             self._compare_with_manifest()
         except UnreadableInputError as error:
-            raise UnreadableInputError(f"`{self._file.path}` cannot be used: {error}") from error
+            raise type(error)(f"`{self.file.path}` cannot be used: {error}") from error
+
+    def read_to_the_end(self) -> None:
+        """Look for the end of a compressed file. Raises UnreadableInputError: CutOffInputError where it is missing."""
+        if self._compression is None:
+            return
+        with _open_file(self._source, self.file.path) as handle:
+            stream = InputStream(handle, self.file.size, self._compression)
+            while stream.read():
+                pass
 
     def _batches(self, stream: InputStream) -> Iterator[pl.DataFrame]:
         if self._format == "ndjson":
-            yield from read_ndjson(stream, self._source.max_line_bytes)
+            yield from read_ndjson(stream, self._source.max_line_bytes, is_growing=self._is_growing)
             return
         with tempfile.NamedTemporaryFile(prefix="agentmill-") as copy:
             shutil.copyfileobj(stream, copy)
@@ -109,11 +119,11 @@ class FileReading:
     def _compare_with_manifest(self) -> None:
         """A sender may lay `<file>.sha256` beside a file; then the file must be whole."""
         try:
-            manifest = bytes(obstore.get(_open(self._source), self._file.path + _DIGEST_SUFFIX).bytes()).decode()
+            manifest = bytes(obstore.get(_open(self._source), self.file.path + _DIGEST_SUFFIX).bytes()).decode()
         except FileNotFoundError:
             return
         if manifest.split()[:1] != [self.sha256]:
-            raise UnreadableInputError(f"it differs from what {self._file.path}{_DIGEST_SUFFIX} says")
+            raise UnreadableInputError(f"it differs from what {self.file.path}{_DIGEST_SUFFIX} says")
 
 
 def list_files(source: FileSource) -> Listing:
@@ -143,6 +153,11 @@ def _look(source: FileSource) -> list[InputFile]:
 def _open(source: FileSource) -> ObjectStore:
     root, _ = _split_glob(source.path)
     return open_store(root, {name: value.get_secret_value() for name, value in source.storage.items()})
+
+
+def is_appended_to(source: FileSource, file: InputFile) -> bool:
+    """Whether what stands in a growing file stays as it is: lines that others follow."""
+    return _kind(source, file.path) == ("ndjson", None)
 
 
 @contextmanager

@@ -22,11 +22,14 @@ _NO_BRACKET = re.compile(r"[^\[\]{}]+")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-def read_ndjson(stream: InputStream, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[pl.DataFrame]:
+def read_ndjson(
+    stream: InputStream, max_line_bytes: int = MAX_LINE_BYTES, *, is_growing: bool = False
+) -> Iterator[pl.DataFrame]:
     """Batches of lines (line, byte_offset, record, problem, received), blank ones left out; memory is bounded.
 
     A line has either a `record`, or a `problem` (a quarantine reason) and, where it is text, what was `received`.
-    Raises UnreadableInputError where the whole input is damaged, or UTF-16.
+    Of an input that is growing, the last line is left for later. Raises UnreadableInputError where the whole input is
+    damaged, or UTF-16.
     """
     carry, offset, line, dropped = b"", 0, 1, 0
     while chunk := stream.read(_BLOCK_BYTES):
@@ -47,7 +50,7 @@ def read_ndjson(stream: InputStream, max_line_bytes: int = MAX_LINE_BYTES) -> It
             carry, dropped = b"", len(carry)
     if dropped:
         yield _too_long(offset, line)
-    elif carry:
+    elif carry and not is_growing:
         bounds = np.array([_bom_length(carry, offset), len(carry)])
         last = _judge(_split(carry, bounds, offset, line, max_line_bytes))
         yield last.with_columns(pl.col("problem").replace("malformed", "torn"))

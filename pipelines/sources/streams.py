@@ -16,6 +16,10 @@ class UnreadableInputError(Exception):
     """A whole input cannot be trusted: truncated, corrupt, or growing without bound. None of its records are used."""
 
 
+class CutOffInputError(UnreadableInputError):
+    """A compressed input ends before its end: damaged, or somebody is still writing it."""
+
+
 class Readable(Protocol):
     """Anything that hands out its bytes in turn."""
 
@@ -64,7 +68,8 @@ class InputStream:
         try:
             chunk: bytes = self._stream.read(size)
         except OSError as error:
-            raise UnreadableInputError(f"its {self._compression} data are damaged or cut off ({error})") from error
+            kind = CutOffInputError if "truncated" in str(error).lower() else UnreadableInputError
+            raise kind(f"its {self._compression} data are damaged or cut off ({error})") from error
         self._produced += len(chunk)
         if self._produced > max(_RATIO_GRACE_BYTES, _MAX_RATIO * self._received.count):
             raise UnreadableInputError(f"it expands more than {_MAX_RATIO}-fold, which no log does")

@@ -1,6 +1,7 @@
 """CSV and Parquet files as records: CSV is read as text and its misfits are reported, Parquet keeps its types."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from pipelines.sources.duck import database
 from pipelines.sources.streams import UnreadableInputError
 
 _BATCH_ROWS = 100_000
+_UTF16_MARKS = ("\ufffd\ufffd",)
+"""What a byte order mark of UTF-16 becomes where UTF-8 is read."""
 _MAX_REJECTS = 1_000_000
 _READ_CSV = """
     select * from read_csv(
@@ -58,9 +61,45 @@ def read_parquet(path: Path) -> Iterator[pl.DataFrame]:
     """Batches of rows (line, record) in the file's own types. Raises UnreadableInputError."""
     try:
         with pq.ParquetFile(path) as file:
-            yield from _numbered(file.iter_batches(_BATCH_ROWS))
+            yield from _numbered(map(_readable, file.iter_batches(_BATCH_ROWS)))
     except (pa.ArrowException, OSError) as error:
         raise UnreadableInputError(f"it is not a whole Parquet file ({error})") from error
+
+
+def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with what is no text, number, truth or time as text: bytes in hex, odd nested values as JSON."""
+    columns = [_as_text(column) if _is_odd(column.type) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _is_odd(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_is_odd(kind.field(place).type) for place in range(kind.num_fields))
+    is_plain = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_boolean,
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_timestamp,
+        pa.types.is_date,
+        pa.types.is_decimal128,
+        pa.types.is_null,
+    )
+    return not any(test(kind) for test in is_plain)
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """Few columns are odd, so they may be read value by value."""
+    is_nested = pa.types.is_nested(values.type)
+    written = (json.dumps(value, default=_spelled) if is_nested else _spelled(value) for value in values.to_pylist())
+    return pa.array([None if text in (None, "null") else text for text in written], pa.large_string())
+
+
+def _spelled(value: object) -> str | None:
+    if value is None:
+        return None
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _header(path: Path, delimiter: str) -> list[str]:
@@ -70,7 +109,13 @@ def _header(path: Path, delimiter: str) -> list[str]:
             names = next(csv.reader(file, delimiter=delimiter), [])
     except csv.Error as error:
         raise UnreadableInputError(f"its header cannot be read ({error})") from error
-    return [f"{name}_{place}" if name in names[: place - 1] else name for place, name in enumerate(names, start=1)]
+    if names and names[0].startswith(_UTF16_MARKS):
+        raise UnreadableInputError("it is UTF-16; convert it to UTF-8")
+    told: list[str] = []
+    for place, name in enumerate(names, start=1):
+        taken = {known.lower() for known in told}  # names differ in more than upper and lower case
+        told.append(f"{name}_{place}" if name.lower() in taken else name)
+    return told
 
 
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[pl.DataFrame]:

@@ -32,13 +32,14 @@ _ISO_SPELLINGS = (
 
 
 def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.DataFrame:
-    """started_at, completed_at, event_time (UTC, null where unusable), is_ambiguous, is_zero and problem, per record.
+    """started_at, completed_at, event_time (UTC, null where unusable) and what is odd about them, per mapped record.
 
-    The event time is the source's chosen time, else the other. `problem` is a quarantine reason.
+    `is_ambiguous` (occurs twice), `is_zero` (a date of zeros), `is_early` (in the future of the read). The event time
+    is the source's chosen time, else the other. `problem` is a quarantine reason.
     """
     times: dict[str, pl.Series] = {}
     no = pl.Series([False]).new_from_index(0, mapped.height)
-    is_bad, is_outside, is_ambiguous, is_zero = [no], [no], [no], [no]
+    is_bad, is_outside, is_ambiguous, is_zero, is_early = [no], [no], [no], [no], [no]
     for name in source.time_columns:
         if name not in mapped.columns:
             times[name] = pl.Series([None], dtype=TIMESTAMP).new_from_index(0, mapped.height)
@@ -49,9 +50,15 @@ def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.Da
         is_bad.append(written.is_not_null() & read.is_null() & ~is_zero[-1])
         outside = ~read.is_between(EARLIEST, read_at + FUTURE_TOLERANCE)
         is_outside.append(outside)
+        is_early.append(read > read_at + FUTURE_TOLERANCE)
         times[name] = read.set(outside.fill_null(value=False), None)
         if source.timezone != "UTC":
             is_ambiguous.append(_occurs_twice(written, field, source.timezone))
+    if source.timezone != "UTC" and {"started_at", "completed_at"} <= set(mapped.columns):
+        # Of two readings of an end, the one that lies after the start.
+        later = to_utc(mapped["completed_at"], source.mapping["completed_at"], source.timezone, "latest")
+        is_before = (times["completed_at"] < times["started_at"]).fill_null(value=False)
+        times["completed_at"] = later.zip_with(is_before & (later >= times["started_at"]), times["completed_at"])
     problem = (
         pl.when(pl.any_horizontal(is_bad))
         .then(pl.lit("bad_timestamp"))
@@ -66,6 +73,7 @@ def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.Da
         event_time=pl.coalesce(source.time_columns),
         is_ambiguous=pl.any_horizontal(is_ambiguous),
         is_zero=pl.any_horizontal(is_zero),
+        is_early=pl.any_horizontal(is_early).fill_null(value=False),
         problem=problem,
     )
 

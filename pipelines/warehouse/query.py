@@ -48,10 +48,11 @@ def write_csv(answer: Answer, out: IO[str]) -> None:
 
 
 def write_json(answer: Answer, out: IO[str]) -> None:
-    """Write an answer as a JSON list of objects, one per line."""
+    """Write an answer as a JSON list of objects, one per line. JSON has no NaN: it is null."""
     out.write("[")
     for number, row in enumerate(answer.rows):
-        record = json.dumps(dict(zip(answer.columns, row, strict=True)), default=_as_json, ensure_ascii=False)
+        known = {name: None if value != value else value for name, value in zip(answer.columns, row, strict=True)}  # noqa: PLR0124
+        record = json.dumps(known, default=_as_json, ensure_ascii=False, allow_nan=False)
         out.write(f"{',' if number else ''}\n{record}")
     out.write("\n]\n")
 

@@ -192,6 +192,24 @@ def test_a_damaged_file_fails_the_run_and_is_named(agentmill, configured, write_
     assert path.name in told.stderr
 
 
+def test_a_day_whose_file_is_gone_keeps_its_data_until_the_loss_is_accepted(agentmill, configured, write_log, record):
+    path = write_log(record(), record())
+    assert agentmill("run", "--from", f"{DAY}").returncode == 0
+    path.unlink()
+    told = agentmill("run", "--from", f"{DAY}")
+    assert told.returncode == 1
+    assert "--accept-missing" in told.stderr
+    assert '"n": 2' in agentmill("sql", "--json", "select count(*) as n from executions").stdout
+    assert agentmill("run", "--from", f"{DAY}", "--accept-missing").returncode == 0
+    assert '"n": 0' in agentmill("sql", "--json", "select count(*) as n from executions").stdout
+
+
+def test_init_writes_the_key_where_the_configuration_has_it(agentmill, tmp_path):
+    (tmp_path / "agentmill.yaml").write_text("pseudonym_key_file: my.key\n")
+    assert agentmill("init").returncode == 0
+    assert (tmp_path / "my.key").exists()
+
+
 def asked_when_up(process, port, query):
     """The answer to a GraphQL query, as soon as something listens there."""
     while process.poll() is None:

@@ -1,5 +1,6 @@
 import json
 import random
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -256,3 +257,47 @@ def test_a_raw_day_of_another_mapping_is_not_cleaned(source, lake, key, write_lo
     extract(source(), [DAY], lake, NOW)
     with pytest.raises(StaleRawError, match="has changed since"):
         clean(DAY, [source(timezone="Europe/Berlin")], lake, key)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["sk-" + "proj-" + "a1B2" * 8, "4111111111111111", "10.1.2.3", "ann@example.org", "/home/ann/run"],
+)
+def test_an_id_or_a_tool_that_holds_something_private_is_masked(execution, odd):
+    row = execution(id=odd, tools=["search", odd], trace=odd, mapping={"tool_names": "tools", "trace_id": "trace"})
+    for told in (row["execution_id"], row["trace_id"]):
+        assert re.fullmatch(r"k1_[0-9a-f]{32}", told)
+    assert row["tool_names"] == ["<tool>", "search"]
+
+
+@pytest.mark.parametrize("plain", ["run-17", "2a74c742-95b1-433f-81dc-4e9a2006496b", "job:9f8b7c6d", "planner.step_3"])
+def test_a_plain_id_stays_as_it_is(execution, plain):
+    assert execution(id=plain)["execution_id"] == plain
+
+
+def test_counts_beyond_a_trillion_are_refused_so_that_no_sum_can_wrap(cleaned, record):
+    done = cleaned(record(tokens_in=10**12), record(tokens_in=10**12 + 1), record(tokens_in=2**62))
+    assert done.executions.height == 1
+    assert done.quarantine["detail"].to_list() == ["input_tokens", "input_tokens"]
+
+
+def test_a_source_that_counts_cached_tokens_apart_says_so(execution):
+    rows = [execution(tokens_in=1000, tokens_cached=n, cache_tokens="separate") for n in (900, 1001)]
+    assert [(row["input_tokens"], row["quality_flags"]) for row in rows] == [(1900, []), (2001, [])]
+
+
+def test_not_measured_is_not_measured_however_zero_is_written(execution):
+    for zero in (0, 0.0, "0", "0.00"):
+        row = execution(cost=zero, mapping={"cost_usd": {"from": "cost", "null_if": [0]}})
+        assert (row["cost_usd"], row["cost_source"]) == (None, "unpriced")
+
+
+def test_an_outcome_that_is_a_text_about_people_is_not_kept(cleaned, record):
+    done = cleaned(record(state="Patient Jane Roe is ill"), record(state="half done"))
+    assert sorted(done.quarantine["detail"]) == ["<23 characters>", "half done"]
+
+
+def test_an_end_that_occurs_twice_is_the_one_after_the_start(execution):
+    row = execution(started="2025-10-26T02:30:00", ended="2025-10-26T02:10:00", timezone="Europe/Berlin")
+    assert row["duration_ms"] == 40 * 60_000
+    assert "clock_skew" not in row["quality_flags"]

@@ -1,3 +1,5 @@
+import gzip
+import json
 import os
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +8,7 @@ import pytest
 from conftest import DAY, NOW
 
 from pipelines.extract import ExtractionError, RawReceipt, extract, raw_dataset
-from pipelines.sources.files import FileReading
+from pipelines.sources.files import FileReading, Listing, list_files
 
 NEXT = DAY + timedelta(days=1)
 
@@ -78,10 +80,8 @@ def test_files_that_cannot_hold_the_day_are_not_read_again(received, write_log, 
     write_log(record(started="2026-03-11T01:00:00Z"), name="new.ndjson")
     received(DAY)
     read = []
-    original = FileReading.__init__
-    monkeypatch.setattr(
-        FileReading, "__init__", lambda self, source, file: (read.append(file.path), original(self, source, file))[1]
-    )
+    original = FileReading.__iter__
+    monkeypatch.setattr(FileReading, "__iter__", lambda self: (read.append(self.file.path), original(self))[1])
     assert len(received(NEXT)[NEXT]) == 1
     assert read == ["new.ndjson"]
 
@@ -99,6 +99,7 @@ def test_a_damaged_file_stops_the_extraction_and_changes_nothing(received, sourc
     received()
     before = lake.receipt(raw_dataset("app"), DAY, RawReceipt)
     (tmp_path / "logs" / "b.ndjson.gz").write_bytes(b"\x1f\x8b\x08 not gzip")
+    os.utime(tmp_path / "logs" / "b.ndjson.gz", (0, 0))
     with pytest.raises(ExtractionError, match="Restore the file, or move it out"):
         extract(source(), [DAY], lake, NOW)
     assert lake.receipt(raw_dataset("app"), DAY, RawReceipt) == before
@@ -118,3 +119,71 @@ def test_files_of_one_source_may_differ_in_their_columns(source, lake, tmp_path,
     receipts = extract(source(path=f"{tmp_path}/logs/*"), [DAY], lake, NOW)
     assert receipts[DAY].rows == 2
     assert len(receipts[DAY].parts) == 2
+
+
+def cut_off(tmp_path, record, written):
+    path = tmp_path / "logs" / "open.ndjson.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(record()) + "\n" for _ in range(500)).encode())[:-40])
+    os.utime(path, (written.timestamp(), written.timestamp()))
+
+
+def test_a_compressed_log_that_is_still_open_waits(source, lake, write_log, record, tmp_path):
+    write_log(record())
+    cut_off(tmp_path, record, NOW - timedelta(minutes=3))
+    receipt = extract(source(), [DAY], lake, NOW)[DAY]
+    assert (receipt.rows, receipt.growing) == (1, ["open.ndjson.gz"])
+
+
+def test_a_compressed_log_that_nobody_writes_any_more_is_damaged(source, lake, write_log, record, tmp_path):
+    write_log(record())
+    cut_off(tmp_path, record, NOW - timedelta(hours=3))
+    with pytest.raises(ExtractionError, match="cut off"):
+        extract(source(), [DAY], lake, NOW)
+
+
+def test_a_growing_log_is_read_up_to_its_last_whole_line(source, lake, write_log, record, monkeypatch):
+    path = write_log(record(), record(), '{"id": "run-3", "sta')
+    with path.open("rb+") as file:
+        file.truncate(path.stat().st_size - 1)
+    whole = list_files(source())
+    growing = Listing(ready=[], growing=whole.ready)
+    monkeypatch.setattr("pipelines.extract.files.list_files", lambda _: growing)
+    receipt = extract(source(), [DAY], lake, NOW)[DAY]
+    assert (receipt.rows, receipt.growing) == (2, ["a.ndjson"])
+
+
+def test_a_day_does_not_lose_what_it_had_because_a_file_is_gone(source, lake, write_log, record):
+    write_log(record(), record(), name="a.ndjson")
+    gone = write_log(record(), name="b.ndjson")
+    extract(source(), [DAY], lake, NOW)
+    before = lake.receipt(raw_dataset("app"), DAY, RawReceipt)
+    content = gone.read_text()
+    gone.unlink()
+    with pytest.raises(ExtractionError, match=r"b\.ndjson held records of 2026-03-10"):
+        extract(source(), [DAY], lake, NOW)
+    assert lake.receipt(raw_dataset("app"), DAY, RawReceipt) == before
+    assert extract(source(), [DAY], lake, NOW, accept_missing=True)[DAY].rows == 2
+    gone.with_name("c.ndjson").write_text(content)
+    assert extract(source(), [DAY], lake, NOW)[DAY].rows == 3
+
+
+def test_a_file_that_was_renamed_or_packed_is_no_loss(source, lake, write_log, record):
+    path = write_log(record(), record())
+    extract(source(), [DAY], lake, NOW)
+    path.with_name("old.ndjson.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    assert extract(source(), [DAY], lake, NOW)[DAY].rows == 2
+
+
+def test_a_record_of_tomorrow_gets_its_day_when_it_has_come(source, lake, write_log, record):
+    write_log(record(), record(started="2026-03-11T00:20:00Z", ended=None))
+    early = datetime(2026, 3, 10, 23, 50, tzinfo=UTC)
+    assert extract(source(), [DAY], lake, early)[DAY].rows == 2
+    assert extract(source(), [NEXT], lake, NOW)[NEXT].rows == 1
+
+
+def test_an_empty_file_is_an_input_of_the_day_it_was_written(source, lake, write_log):
+    path = write_log()
+    os.utime(path, (NOW.timestamp(), NOW.timestamp()))
+    receipts = extract(source(), [DAY, NOW.date()], lake, NOW)
+    assert [len(receipts[day].inputs) for day in (DAY, NOW.date())] == [0, 1]

@@ -265,3 +265,20 @@ def test_failures_that_vary_in_many_words_are_told_apart_in_bounded_time():
 def test_two_words_may_vary_together():
     keys = [f"tool {name} of the agent stopped at step {name}{n}" for name in ("ab", "cd", "ef") for n in "xyz"]
     assert len(set(cluster(keys).values())) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("Error code: 429 - slow down", "rate_limit"),
+        ("Client error '503 Service down'", "provider_error"),
+        ("failed at line 403", "unknown"),
+        ("copied 500 of 900 files", "unknown"),
+        ("bad option user_timeout_setting", "unknown"),
+        ("APITimeoutError: no answer", "ai_timeout"),
+        ("ReadTimeout: the pool is empty", "ai_timeout"),
+        ("row 429 failed", "unknown"),
+    ],
+)
+def test_numbers_tell_a_category_only_where_they_are_a_status(text, category):
+    assert categorize(pl.Series([text])).to_list() == [category]

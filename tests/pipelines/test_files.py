@@ -1,9 +1,12 @@
+import datetime as dt
 import gzip
 import threading
 import time
+from decimal import Decimal
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.lake import Lake
@@ -198,3 +201,37 @@ def test_object_storage_is_a_lake_like_any_folder(object_store):
 
 def test_the_storage_secret_is_not_shown(source):
     assert "hunter2" not in repr(source(storage={"secret_access_key": "hunter2"}))
+
+
+def test_parquet_types_that_are_no_text_or_number_are_read_as_text(source, folder, tmp_path):
+    table = pa.table(
+        {
+            "id": pa.array([b"\x00\xff", None], pa.binary(2)),
+            "cost": pa.array([Decimal("1.5"), None], pa.decimal256(50, 3)),
+            "seen": pa.array([dt.time(10, 30), None], pa.time64("us")),
+            "deep": pa.array([{"raw": [b"ab"], "n": 1}, None]),
+            "plain": pa.array([{"n": [1, 2]}, None]),
+        }
+    )
+    pq.write_table(table, folder / "a.parquet")
+    record = read(source(path=f"{tmp_path}/logs/*"))[0]["record"].struct.unnest()
+    assert record.row(0, named=True) == {
+        "id": "00ff",
+        "cost": "1.500",
+        "seen": "10:30:00",
+        "deep": '{"raw": ["6162"], "n": 1}',
+        "plain": {"n": [1, 2]},
+    }
+    assert record.row(1)[:4] == (None, None, None, None)
+
+
+def test_csv_columns_that_differ_only_in_case_are_all_read(source, folder, tmp_path):
+    (tmp_path / "logs" / "a.csv").write_text("id,ID,Id\n1,2,3\n")
+    record = read(source(path=f"{tmp_path}/logs/*.csv"))[0]["record"].struct.unnest()
+    assert record.row(0, named=True) == {"id": "1", "ID_2": "2", "Id_3": "3"}
+
+
+def test_csv_in_utf_16_is_refused_with_what_to_do(source, folder, tmp_path):
+    (tmp_path / "logs" / "a.csv").write_bytes("id\n1\n".encode("utf-16"))
+    with pytest.raises(UnreadableInputError, match="convert it to UTF-8"):
+        read(source(path=f"{tmp_path}/logs/*.csv"))

@@ -87,7 +87,30 @@ def test_every_mistake_is_told_with_its_line_and_a_way_out(change, says):
 
 
 def test_a_file_that_is_no_mapping_is_told_so():
-    assert problems("- a\n- b\n") == ["line 1: YAML: it is not a mapping. Write `key: value` lines."]
+    assert problems("- a\n- b\n") == ["line 1: YAML: it is not a mapping of settings. Write `key: value` lines."]
+
+
+@pytest.mark.parametrize("text", ["1: 2\n", "a: \x01\n"])
+def test_what_is_hardly_yaml_is_told_too(text):
+    assert problems(text)[0].startswith("line 1: YAML" if "2" in text else "YAML")
+
+
+def test_the_words_yes_and_no_of_a_source_stay_words():
+    mapping = "mapping: {agent_name: a, started_at: t, status: {from: s, values: {yes: success, no: failed}}}"
+    settings = parse_settings(f"sources: {{app: {{path: x, {mapping}}}}}", Path("x"))
+    assert settings.sources["app"].mapping["status"].values == {"yes": "success", "no": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("START_DATE", "soon"), ("LAKE_OPTIONS", '{"secret": ["hunter2"]}'), ("LAKE_OPTIONS", "hunter2")],
+)
+def test_a_mistake_in_the_environment_is_told_without_its_value(monkeypatch, tmp_path, name, value):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(f"AGENTMILL_{name}", value)
+    with pytest.raises(ConfigError) as told:
+        load_settings()
+    assert "hunter2" not in f"{told.value}"
 
 
 def test_all_mistakes_are_told_at_once():

@@ -344,6 +344,7 @@ def test_columns_of_one_name_are_told_apart(warehouse):
 
 
 def test_the_password_is_never_shown():
-    warehouse = Warehouse("postgresql://user:hunter2@db/x")
-    assert "hunter2" not in f"{warehouse!r} {warehouse.name}"
+    for url in ("postgresql://user:hunter2@db/x", "postgresql://user@db/x?password=hunter2"):
+        warehouse = Warehouse(url)
+        assert "hunter2" not in f"{warehouse!r} {warehouse.name}"
     assert "hunter2" in warehouse.libpq_url
