@@ -84,8 +84,10 @@ def _sanitize_texts(drafts: pl.DataFrame) -> pl.DataFrame:
 def _plain_tools(tools: pl.Series) -> pl.Series:
     """Tool names as they are; what is no plain name, or holds what it should not, is `<tool>`."""
     names = tools.list.explode().unique().drop_nulls()
-    plain = names.filter(names.str.contains(_PLAIN_TOOL) & (sanitize_texts(names) == names)).implode()
-    masked = pl.when(pl.element().is_in(plain)).then(pl.element()).otherwise(pl.lit("<tool>"))
+    odd = names.filter(~names.str.contains(_PLAIN_TOOL) | (sanitize_texts(names) != names)).implode()
+    if odd.list.len().item() == 0:
+        return tools
+    masked = pl.when(pl.element().is_in(odd)).then(pl.lit("<tool>")).otherwise(pl.element())
     return tools.to_frame("tools").select(pl.col("tools").list.eval(masked.unique().sort())).to_series()
 
 
