@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
@@ -33,6 +34,8 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$", re.IGNORECASE), list("tTfF"))
+
+_VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 
 Location = tuple[int | str, ...]
 _KIND_AT = 2
@@ -155,16 +158,35 @@ def parse_settings(text: str, path: Path) -> Settings:
         raise ConfigError(path, [Problem(mark.line + 1 if mark else None, "YAML", told, fix)]) from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(path, [Problem(1, "YAML", "it is not a mapping of settings", "Write `key: value` lines.")])
-    if repeated := list(_repeated_keys(root)):
-        raise ConfigError(path, repeated)
+    if mistakes := [*_repeated_keys(root), *_unset_variables(content, root)]:
+        raise ConfigError(path, mistakes)
     try:
-        return Settings(**content)
+        return Settings(**_with_variables(content))
     except ValidationError as error:
         problems = [_explain(details, root) for details in error.errors(include_input=False, include_url=False)]
         raise ConfigError(path, sorted(problems, key=lambda problem: problem.line or 0)) from None
     except SettingsError:
         fix = 'A setting that holds others is written as JSON in the environment, such as {"region": "eu-west-1"}.'
         raise ConfigError(path, [Problem(None, "AGENTMILL_...", "a variable cannot be read", fix)]) from None
+
+
+def _with_variables(content: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """The content with `${NAME}` replaced by the variable of the environment, so that secrets stay out of the file."""
+    if isinstance(content, dict):
+        return {key: _with_variables(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_variables(value) for value in content]
+    return _VARIABLE.sub(lambda found: os.environ[found[1]], content) if isinstance(content, str) else content
+
+
+def _unset_variables(content: Any, root: yaml.Node | None, inside: Location = ()) -> Iterator[Problem]:  # noqa: ANN401
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _unset_variables(value, root, (*inside, key))
+    elif isinstance(content, str):
+        for name in sorted(set(_VARIABLE.findall(content)) - os.environ.keys()):
+            where = ".".join(map(str, inside))
+            yield Problem(_line(root, inside), where, f"the variable {name} is not set", f"Set it: export {name}=...")
 
 
 def _explain(details: ErrorDetails, root: yaml.Node | None) -> Problem:
@@ -176,6 +198,10 @@ def _explain(details: ErrorDetails, root: yaml.Node | None) -> Problem:
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         what = "this key is unknown" + (f"; did you mean `{near[0]}`?" if near else "")
         return Problem(_line(root, location), where, what, f"There are: {', '.join(sorted(known))}.")
+    if kind == "union_tag_invalid":
+        place = (*location, "kind")
+        fix = f"There are: {', '.join(KINDS)}."
+        return Problem(_line(root, place), f"{where}.kind", f"`{details['ctx']['tag']}` is no kind of source", fix)
     if kind == "missing":
         return Problem(_line(root, location[:-1]), where, "it is missing", f"Add a line `{location[-1]}: ...`.")
     fix = "Change it as the message says." if kind == "value_error" else "Give it a value of that kind."

@@ -90,6 +90,43 @@ def test_a_file_that_is_no_mapping_is_told_so():
     assert problems("- a\n- b\n") == ["line 1: YAML: it is not a mapping of settings. Write `key: value` lines."]
 
 
+DATABASE = """\
+sources:
+  app:
+    kind: database
+    url: ${APP_DATABASE_URL}
+    table: runs
+    mapping: {agent_name: agent, status: state, started_at: started}
+"""
+
+
+def test_a_secret_comes_from_the_variable_that_the_file_names(monkeypatch):
+    assert problems(DATABASE) == [
+        "line 4: sources.app.url: the variable APP_DATABASE_URL is not set. Set it: export APP_DATABASE_URL=..."
+    ]
+    monkeypatch.setenv("APP_DATABASE_URL", "postgresql://u:hunter2@db/x")
+    settings = parse_settings(DATABASE, Path("x"))
+    assert settings.sources["app"].location == "runs of postgresql://u:***@db/x"
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("postgresql://", "oracle://"), ["line 4: sources.app.url", "`oracle` is not read yet"]),
+        (("table: runs", "tabel: runs"), ["line 5: sources.app.tabel", "did you mean `table`?"]),
+        (("table: runs", "attributes: [a]"), ["line 2: sources.app", "give either `table` or `query`"]),
+        (("started_at: started", "started_at: upper(a)"), ["map `started_at` to a column, not an expression"]),
+        (("kind: database", "kind: databank"), ["line 3: sources.app.kind: `databank`", "There are: files, database."]),
+    ],
+    ids=str,
+)
+def test_a_mistake_about_a_database_is_told_with_its_line(change, says):
+    told = " | ".join(problems(DATABASE.replace("${APP_DATABASE_URL}", "postgresql://db/x").replace(*change)))
+    for words in says:
+        assert words in told
+
+
 @pytest.mark.parametrize("text", ["1: 2\n", "a: \x01\n"])
 def test_what_is_hardly_yaml_is_told_too(text):
     assert problems(text)[0].startswith("line 1: YAML" if "2" in text else "YAML")
