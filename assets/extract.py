@@ -55,4 +55,5 @@ def _figures(receipt: RawReceipt) -> dict[str, dg.MetadataValue]:
         "inputs": table(["input", "bytes", "records of the day", "sha256"], inputs),
         "still_growing": dg.MetadataValue.int(len(receipt.growing)),
         "unplaced": dg.MetadataValue.int(receipt.unplaced),
+        "unknown_attributes": table(["attribute", "times"], receipt.unknown_attributes.items()),
     }

@@ -83,7 +83,7 @@ def test_every_configuration_in_the_documentation_is_valid(monkeypatch):
             if text.startswith("sources:"):
                 assert parse_settings(text, path).sources
                 found += 1
-    assert found == 2
+    assert found == 3
 
 
 def commands_of(group):

@@ -13,6 +13,8 @@ from pipelines.sources.database import DatabaseSource, Table, as_records
 from pipelines.sources.files import FileReading, FileSource, list_files
 from pipelines.sources.kinds import AnySource
 from pipelines.sources.records import MappingError
+from pipelines.sources.spans import TraceSource
+from pipelines.sources.spans.traces import Traces
 from pipelines.sources.streams import UnreadableInputError
 
 _INPUTS = {"user": "user_key", "session": "session_key", "client_ip": "client_ip_prefix", "user_agent": "client_family"}
@@ -32,7 +34,10 @@ class Preview:
 def preview(source: AnySource, key: PseudonymKey, most_records: int = 1_000) -> Preview:
     """Map, clean and anonymize the first records of a source. Nothing is written."""
     seen = Preview()
-    batches = _first_rows(source, seen, most_records) if isinstance(source, DatabaseSource) else _first(source, seen)
+    if isinstance(source, DatabaseSource):
+        batches = _first_rows(source, seen, most_records)
+    else:
+        batches = _first_traces(source, seen) if isinstance(source, TraceSource) else _first(source, seen)
     parts = []
     for batch in batches:
         parts.append(batch.head(most_records - seen.records))
@@ -60,6 +65,24 @@ def _first(source: FileSource, seen: Preview) -> Iterator[pl.DataFrame]:
             yield from FileReading(source, file)
         except UnreadableInputError as error:
             seen.problems.append(str(error))
+
+
+def _first_traces(source: TraceSource, seen: Preview) -> Iterator[pl.DataFrame]:
+    """The executions in the first of a source's files."""
+    listing = list_files(source)
+    seen.inputs = len(listing.ready)
+    traces = Traces(source)
+    for file in listing.ready[:1]:
+        try:
+            traces.read(FileReading(source, file))
+        except UnreadableInputError as error:
+            seen.problems.append(str(error))
+    unknown = ", ".join(f"{name} {count:,}" for name, count in traces.unknown_attributes().items())
+    if unknown:
+        seen.problems.append(f"attributes that are left out unless `attributes` names them: {unknown}")
+    if not listing.ready:
+        seen.problems.append(f"no file matches `{source.path}`; relative paths start where the command is run")
+    yield from traces.records()
 
 
 def _first_rows(source: DatabaseSource, seen: Preview, most_records: int) -> Iterator[pl.DataFrame]:

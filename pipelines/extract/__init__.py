@@ -6,9 +6,11 @@ from datetime import date, datetime
 from pipelines.extract.files import extract_files
 from pipelines.extract.receipt import ExtractionError, RawReceipt, raw_dataset
 from pipelines.extract.tables import extract_rows
+from pipelines.extract.traces import extract_traces
 from pipelines.lake import Lake
 from pipelines.sources.database import DatabaseSource
 from pipelines.sources.kinds import AnySource
+from pipelines.sources.spans import TraceSource
 
 __all__ = ["ExtractionError", "RawReceipt", "extract", "raw_dataset"]
 
@@ -19,4 +21,6 @@ def extract(
     """Read what belongs to the days and commit a receipt per day. Raises ExtractionError, with nothing committed."""
     if isinstance(source, DatabaseSource):
         return extract_rows(source, days, lake, read_at, accept_missing=accept_missing)
+    if isinstance(source, TraceSource):
+        return extract_traces(source, days, lake, read_at, accept_missing=accept_missing)
     return extract_files(source, days, lake, read_at, accept_missing=accept_missing)

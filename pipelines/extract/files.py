@@ -7,8 +7,10 @@ counted exactly once, and a day whose log is broken shows it.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 
 import polars as pl
 from pydantic import BaseModel
@@ -49,6 +51,15 @@ class InputIndex(BaseModel):
         return known is None or known.file != file or known.has_future or not known.records.keys().isdisjoint(days)
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The files of a source that hold, or may hold, records of some days: those read now and those known before."""
+
+    index: InputIndex
+    read: dict[str, ReadInput]
+    growing: list[str]
+
+
 def extract_files(
     source: FileSource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
 ) -> dict[date, RawReceipt]:
@@ -57,19 +68,29 @@ def extract_files(
     Raises ExtractionError, with nothing committed, where a file is damaged (its records could belong to any day), or
     where files that a day was made of are gone and nothing stands in for them, unless that is accepted.
     """
+    spool = Spool(lake, raw_dataset(source.name), days)
+    inputs = read_inputs(source, days, lake, read_at, lambda reading: _read_input(reading, source, read_at, spool))
+    return commit_inputs(source, days, inputs, spool, lake=lake, read_at=read_at, accept_missing=accept_missing)
+
+
+def read_inputs(
+    source: FileSource, days: Sequence[date], lake: Lake, read_at: datetime, read: Callable[[FileReading], ReadInput]
+) -> Inputs:
+    """Read every file that may hold records of the days. Raises ExtractionError where one is damaged."""
     listing = _sort_out(source, list_files(source), read_at)
     index = _load_index(source, lake)
-    spool = Spool(lake, raw_dataset(source.name), days)
-    inputs, damaged = {}, []
+    known: dict[str, ReadInput] = {}
+    damaged = []
     for file in (*listing.ready, *listing.growing):
         is_growing = file in listing.growing
         if is_growing and not is_appended_to(source, file):
             continue
         if not index.may_hold(file, days):
-            inputs[file.path] = index.inputs[file.path]
+            known[file.path] = index.inputs[file.path]
             continue
+        log.info("%s: reading a file of %.1f MB", source.name, file.size / 1e6)
         try:
-            inputs[file.path] = _read_input(FileReading(source, file, is_growing=is_growing), source, read_at, spool)
+            known[file.path] = read(FileReading(source, file, is_growing=is_growing))
         except UnreadableInputError as error:
             damaged.append(str(error))
     if damaged:
@@ -77,6 +98,21 @@ def extract_files(
             f"{source.name}: {'; '.join(damaged)}. Nothing was changed. Restore the file, or move it out of "
             f"`{source.path}`, then run the days again."
         )
+    return Inputs(index, known, [file.path for file in listing.growing])
+
+
+def commit_inputs(  # noqa: PLR0913 - what a day is made of
+    source: FileSource,
+    days: Sequence[date],
+    inputs: Inputs,
+    spool: Spool,
+    *,
+    lake: Lake,
+    read_at: datetime,
+    accept_missing: bool,
+    unknown_attributes: Mapping[str, int] = MappingProxyType({}),
+) -> dict[date, RawReceipt]:
+    """Commit what was spooled, a receipt per day, and remember which files hold what. Raises ExtractionError."""
     receipts = {
         day: RawReceipt(
             source=source.name,
@@ -85,17 +121,19 @@ def extract_files(
             read_at=read_at,
             inputs=[
                 Input(name=path, records=read.records[day], size=read.file.size, sha256=read.sha256)
-                for path, read in inputs.items()
+                for path, read in inputs.read.items()
                 if day in read.records
             ],
-            growing=[file.path for file in listing.growing],
+            growing=inputs.growing,
+            unknown_attributes=dict(unknown_attributes),
         )
         for day in days
     }
     if not accept_missing:
-        refuse_loss(source.name, receipts, lake, present=inputs.keys())
+        refuse_loss(source.name, receipts, lake, present=inputs.read.keys())
     commit(spool, receipts, lake)
-    lake.put_text(_index_path(source), index.model_copy(update={"inputs": inputs}).model_dump_json())
+    index = inputs.index.model_copy(update={"inputs": inputs.read})
+    lake.put_text(_index_path(source), index.model_dump_json())
     return receipts
 
 
@@ -119,7 +157,6 @@ def _is_open(source: FileSource, file: InputFile) -> bool:
 
 def _read_input(reading: FileReading, source: FileSource, read_at: datetime, spool: Spool) -> ReadInput:
     """Read one file into the spool and count its records by day. An empty file counts for the day it was written."""
-    log.info("%s: reading a file of %.1f MB", source.name, reading.file.size / 1e6)
     arrival = reading.file.modified_at.date()
     records: Counter[date] = Counter()
     has_future = False

@@ -33,6 +33,8 @@ class RawReceipt(Receipt):
     growing: list[str] = Field(default_factory=list)
     unplaced: int = 0
     """Rows of the source that no day can hold, for want of a time."""
+    unknown_attributes: dict[str, int] = Field(default_factory=dict)
+    """How often attributes occurred, in all that was read, that no column is made of."""
 
     @property
     def records(self) -> int:

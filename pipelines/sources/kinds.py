@@ -6,8 +6,14 @@ from pydantic import Field
 
 from pipelines.sources.database import DatabaseSource
 from pipelines.sources.files import FileSource
+from pipelines.sources.spans import TraceSource
 
-AnySource = Annotated[FileSource | DatabaseSource, Field(discriminator="kind")]
+AnySource = Annotated[FileSource | DatabaseSource | TraceSource, Field(discriminator="kind")]
 
 DEFAULT_KIND = "files"
-KINDS: dict[str, type[FileSource | DatabaseSource]] = {"files": FileSource, "database": DatabaseSource}
+KINDS: dict[str, type[FileSource | DatabaseSource]] = {
+    "files": FileSource,
+    "database": DatabaseSource,
+    "otlp": TraceSource,
+    "langfuse": TraceSource,
+}
