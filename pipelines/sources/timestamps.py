@@ -22,6 +22,7 @@ _MICROSECONDS = 10**6
 _FARTHEST_SECOND = 253_402_300_799  # the last second of year 9999
 _OFFSET = "%Y-%m-%dT%H:%M:%S%.f%#z"
 _NAIVE = "%Y-%m-%dT%H:%M:%S%.f"
+_ODDITIES = ("is_bad", "is_outside", "is_ambiguous", "is_zero", "is_early")
 _ISO_SPELLINGS = (
     (r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00"),
     (r"^(\d{4}-\d\d-\d\d)[ t]+(\d\d:)", "${1}T${2}"),
@@ -37,45 +38,53 @@ def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.Da
     `is_ambiguous` (occurs twice), `is_zero` (a date of zeros), `is_early` (in the future of the read). The event time
     is the source's chosen time, else the other. `problem` is a quarantine reason.
     """
-    times: dict[str, pl.Series] = {}
-    no = pl.Series([False]).new_from_index(0, mapped.height)
-    is_bad, is_outside, is_ambiguous, is_zero, is_early = [no], [no], [no], [no], [no]
-    for name in source.time_columns:
-        if name not in mapped.columns:
-            times[name] = pl.Series([None], dtype=TIMESTAMP).new_from_index(0, mapped.height)
-            continue
-        written, field = mapped[name], source.mapping[name]
-        read = to_utc(written, field, source.timezone)
-        is_zero.append(_is_zero_date(written))
-        is_bad.append(written.is_not_null() & read.is_null() & ~is_zero[-1])
-        outside = ~read.is_between(EARLIEST, read_at + FUTURE_TOLERANCE)
-        is_outside.append(outside)
-        is_early.append(read > read_at + FUTURE_TOLERANCE)
-        times[name] = read.set(outside.fill_null(value=False), None)
-        if source.timezone != "UTC":
-            is_ambiguous.append(_occurs_twice(written, field, source.timezone))
+    read = {name: _read_time(mapped, name, source, read_at) for name in source.time_columns}
+    times = pl.DataFrame({name: column["time"] for name, column in read.items()})
     if source.timezone != "UTC" and {"started_at", "completed_at"} <= set(mapped.columns):
-        # Of two readings of an end, the one that lies after the start.
-        later = to_utc(mapped["completed_at"], source.mapping["completed_at"], source.timezone, "latest")
-        is_before = (times["completed_at"] < times["started_at"]).fill_null(value=False)
-        times["completed_at"] = later.zip_with(is_before & (later >= times["started_at"]), times["completed_at"])
+        times = _end_after_start(times, mapped["completed_at"], source)
+    odd = {name: pl.any_horizontal(column[name] for column in read.values()) for name in _ODDITIES}
     problem = (
-        pl.when(pl.any_horizontal(is_bad))
+        pl.when(odd["is_bad"])
         .then(pl.lit("bad_timestamp"))
-        .when(pl.any_horizontal(is_outside))
+        .when(odd["is_outside"])
         .then(pl.lit("timestamp_out_of_range"))
         .when(pl.all_horizontal(pl.col(source.time_columns).is_null()))
         .then(pl.lit("no_event_time"))
     )
-    return pl.DataFrame(times).select(
-        "started_at",
-        "completed_at",
-        event_time=pl.coalesce(source.time_columns),
-        is_ambiguous=pl.any_horizontal(is_ambiguous),
-        is_zero=pl.any_horizontal(is_zero),
-        is_early=pl.any_horizontal(is_early).fill_null(value=False),
-        problem=problem,
+    told = {name: odd[name].fill_null(value=False) for name in ("is_ambiguous", "is_zero", "is_early")}
+    return times.select(
+        "started_at", "completed_at", event_time=pl.coalesce(source.time_columns), **told, problem=problem
     )
+
+
+def _read_time(mapped: pl.DataFrame, name: str, source: Source, read_at: datetime) -> pl.DataFrame:
+    """One column of times (`time`, null where unusable), and what is odd about each."""
+    if name not in mapped.columns:
+        nothing = pl.Series("time", [None], TIMESTAMP).new_from_index(0, mapped.height)
+        return nothing.to_frame().with_columns(pl.lit(value=False).alias(oddity) for oddity in _ODDITIES)
+    written, field = mapped[name], source.mapping[name]
+    read = to_utc(written, field, source.timezone)
+    is_zero, latest = _is_zero_date(written), read_at + FUTURE_TOLERANCE
+    is_outside = ~read.is_between(EARLIEST, latest)
+    no = pl.Series([False]).new_from_index(0, mapped.height)
+    return pl.DataFrame(
+        {
+            "time": read.set(is_outside.fill_null(value=False), None),
+            "is_bad": written.is_not_null() & read.is_null() & ~is_zero,
+            "is_outside": is_outside,
+            "is_ambiguous": no if source.timezone == "UTC" else _occurs_twice(written, field, source.timezone),
+            "is_zero": is_zero,
+            "is_early": read > latest,
+        }
+    )
+
+
+def _end_after_start(times: pl.DataFrame, written: pl.Series, source: Source) -> pl.DataFrame:
+    """Of two readings of an end that occurs twice, the one that lies after the start."""
+    later = to_utc(written, source.mapping["completed_at"], source.timezone, "latest")
+    is_before = (pl.col("completed_at") < pl.col("started_at")).fill_null(value=False)
+    fits = is_before & (pl.lit(later) >= pl.col("started_at"))
+    return times.with_columns(completed_at=pl.when(fits).then(pl.lit(later)).otherwise("completed_at"))
 
 
 def to_utc(values: pl.Series, field: MappedField, timezone: str, ambiguous: Ambiguous = "earliest") -> pl.Series:

@@ -23,7 +23,7 @@ from opentelemetry.semconv._incubating.attributes import (
 
 from pipelines.sources.casting import to_counts, to_money, to_reals, to_text
 from pipelines.sources.duck import query
-from pipelines.sources.spans.span import SPAN, USAGE
+from pipelines.sources.spans.span import SPAN, TEXTS, USAGE
 
 _OPERATION = gen_ai_attributes.GEN_AI_OPERATION_NAME
 _KIND = "openinference.span.kind"
@@ -133,36 +133,38 @@ def read_otlp(lines: pl.DataFrame) -> pl.DataFrame:
     }
     found = query(lines["record"], _EXPLODE.format(**objects))
     place = found["place"].cast(pl.Int64)
-    attributes, resource, exception = found["attributes"], found["resource"], found["exception"]
-    told = {name: _first(attributes, names) for name, names in _SPELLINGS.items()}
-    told |= {name: _first(resource, names) for name, names in _OF_RESOURCE.items()}
-    told |= {
-        name: _coalesce(_first(exception, [attribute]), told.get(name)) for name, attribute in _OF_EXCEPTION.items()
-    }
-    operation = _coalesce(_first(attributes, [_OPERATION]), _first(attributes, [_KIND]))
+    operation = _coalesce(_first(found["attributes"], [_OPERATION]), _first(found["attributes"], [_KIND]))
     is_error = found["code"].is_in([_ERROR, "STATUS_CODE_ERROR"]).fill_null(value=False)
-    told["error_message"] = _coalesce(told["error_message"], found["told"].set(~is_error, None))
-    told["framework"] = _coalesce(told["framework"], found["scope"])
+    told = _told(found, is_error)
     spans = pl.DataFrame(
         {
             "file": lines["file"].gather(place),
             "line": lines["line"].gather(place),
-            **{name: found[name] for name in ("trace_id", "span_id", "parent_id", "name")},
+            **{name: found[name] for name in ("trace_id", "span_id", "parent_id", "name", "attributes", "resource")},
             "role": _role(operation),
-            "is_ai": _is_ai(operation, attributes),
+            "is_ai": _is_ai(operation, found["attributes"]),
             "started_at": _nanoseconds(found["started"]),
             "completed_at": _nanoseconds(found["ended"]),
             "is_error": is_error,
-            **{name: series for name, series in told.items() if name not in (*USAGE, "temperature", "ttft_ms")},
+            **{name: told[name] for name in TEXTS if name in told},
             **{name: to_counts(told[name]) for name in USAGE if name != "cost_usd"},
             "cost_usd": to_money(told["cost_usd"]),
             "temperature": to_reals(told["temperature"]),
             "ttft_ms": to_reals(told["ttft_ms"]) * 1_000,
-            "attributes": attributes,
-            "resource": resource,
         }
     )
     return spans.match_to_schema(SPAN, missing_columns="insert")
+
+
+def _told(found: pl.DataFrame, is_error: pl.Series) -> dict[str, pl.Series]:
+    """What the attributes of each span, of its resource and of its exception tell, as text."""
+    told = {name: _first(found["attributes"], names) for name, names in _SPELLINGS.items()}
+    told |= {name: _first(found["resource"], names) for name, names in _OF_RESOURCE.items()}
+    why = {name: _first(found["exception"], [attribute]) for name, attribute in _OF_EXCEPTION.items()}
+    told |= {name: _coalesce(text, told.get(name)) for name, text in why.items()}
+    told["error_message"] = _coalesce(told["error_message"], found["told"].set(~is_error, None))
+    told["framework"] = _coalesce(told["framework"], found["scope"])
+    return told
 
 
 def count_unknown(spans: pl.DataFrame) -> dict[str, int]:
