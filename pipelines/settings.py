@@ -18,6 +18,7 @@ from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
 from pipelines.lake import Lake
 from pipelines.sources.kinds import DEFAULT_KIND, KINDS, AnySource
 from pipelines.sources.mapping import MappedField
+from pipelines.sources.presets import apply_preset, preset_names
 
 CONFIG_VARIABLE = "AGENTMILL_CONFIG"
 DEFAULT_CONFIG = Path("agentmill.yaml")
@@ -86,7 +87,7 @@ class Settings(BaseSettings):
         if not isinstance(sources, dict):
             return sources
         return {
-            name: {"kind": DEFAULT_KIND, **body, "name": name} if isinstance(body, dict) else body
+            name: {"kind": DEFAULT_KIND, **apply_preset(body), "name": name} if isinstance(body, dict) else body
             for name, body in sources.items()
         }
 
@@ -158,7 +159,7 @@ def parse_settings(text: str, path: Path) -> Settings:
         raise ConfigError(path, [Problem(mark.line + 1 if mark else None, "YAML", told, fix)]) from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(path, [Problem(1, "YAML", "it is not a mapping of settings", "Write `key: value` lines.")])
-    if mistakes := [*_repeated_keys(root), *_unset_variables(content, root)]:
+    if mistakes := [*_repeated_keys(root), *_unset_variables(content, root), *_unknown_presets(content, root)]:
         raise ConfigError(path, mistakes)
     try:
         return Settings(**_with_variables(content))
@@ -187,6 +188,15 @@ def _unset_variables(content: Any, root: yaml.Node | None, inside: Location = ()
         for name in sorted(set(_VARIABLE.findall(content)) - os.environ.keys()):
             where = ".".join(map(str, inside))
             yield Problem(_line(root, inside), where, f"the variable {name} is not set", f"Set it: export {name}=...")
+
+
+def _unknown_presets(content: dict[str, Any], root: yaml.Node | None) -> Iterator[Problem]:
+    sources = content.get("sources")
+    for name, body in sources.items() if isinstance(sources, dict) else ():
+        if isinstance(body, dict) and body.get("preset") not in (None, *preset_names()):
+            place = ("sources", name, "preset")
+            fix = f"There are: {', '.join(preset_names())}."
+            yield Problem(_line(root, place), ".".join(place), f"`{body['preset']}` is no preset", fix)
 
 
 def _explain(details: ErrorDetails, root: yaml.Node | None) -> Problem:
@@ -221,6 +231,7 @@ def _known_keys(location: Location, kind: str) -> set[str]:
     if location[0] == "sources":
         model = MappedField if "mapping" in location else KINDS[kind]
     names = {field.alias or name for name, field in model.model_fields.items()}
+    names |= {"preset"} if location[0] == "sources" and "mapping" not in location else set()
     return names - {"name"} if "mapping" not in location and model is not Settings else names
 
 

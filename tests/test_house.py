@@ -19,6 +19,7 @@ from pipelines.execution import COLUMNS, QUALITY_FLAGS, QUARANTINE_REASONS
 from pipelines.settings import EXAMPLE_CONFIG, Settings, parse_settings
 from pipelines.sources.kinds import KINDS
 from pipelines.sources.mapping import MappedField
+from pipelines.sources.presets import preset_names
 from pipelines.warehouse.migrations import upgrade
 
 BIN = Path(sys.executable).parent
@@ -83,7 +84,7 @@ def test_every_configuration_in_the_documentation_is_valid(monkeypatch):
             if text.startswith("sources:"):
                 assert parse_settings(text, path).sources
                 found += 1
-    assert found == 3
+    assert found == 4
 
 
 def commands_of(group):
@@ -133,6 +134,10 @@ def test_every_setting_is_documented():
     keys |= {field.alias or name for name, field in MappedField.model_fields.items()}
     told = sources + document("databases.md")
     assert [key for key in keys if f"| `{key}` |" not in told] == []
+
+
+def test_every_preset_is_documented():
+    assert [name for name in preset_names() if f"| `{name}` |" not in document("databases.md")] == []
 
 
 def test_every_reason_flag_and_column_is_documented():

@@ -65,6 +65,7 @@ def map_records(records: pl.DataFrame, source: Source, only: Collection[str] | N
     values |= {name: _repeat(field.value, records.height) for name, field in mapping.items() if field.value is not None}
     values = {name: _measured(series, mapping.get(name)) for name, series in values.items()}
     translated = {name: _translated(values[name], field) for name, field in mapping.items()}
+    values |= {name: to_text(series) for name, series in values.items() if name.startswith(ATTRIBUTE)}
     if "status" in values:
         values["status_raw"] = to_text(values["status"])
     return pl.DataFrame({**values, **translated, "problem": problem})

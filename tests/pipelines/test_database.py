@@ -1,81 +1,15 @@
 """Tables as sources, on real servers: every type and trap arrives, days are exact, and the source's count agrees."""
 
-import itertools
-import os
 from datetime import date, datetime, timedelta
 
 import psycopg
-import pymysql
 import pytest
-from conftest import DAY, LOCAL_SERVER, NOW
+from conftest import DAY, NOW
 from psycopg import sql
 
 from pipelines.clean import clean_records
 from pipelines.extract import ExtractionError, extract, raw_dataset
 from pipelines.sources.database import DatabaseSource, Table
-
-MYSQL = {"host": "127.0.0.1", "user": "root", "connect_timeout": 3}
-_names = itertools.count(1)
-
-
-class Postgres:
-    """A database of its own on the local PostgreSQL server."""
-
-    def __init__(self, name):
-        self.url = LOCAL_SERVER.replace("/test", f"/{name}")
-
-    def run(self, *statements):
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            for statement in statements:
-                cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-
-class MariaDb:
-    """A database of its own on the local MariaDB server, which allows dates of zeros as old applications do."""
-
-    def __init__(self, name):
-        self.name, self.url = name, f"mysql://root@127.0.0.1:3306/{name}"
-
-    def run(self, *statements):
-        with pymysql.connect(**MYSQL, database=self.name, autocommit=True) as connection:
-            cursor = connection.cursor()
-            cursor.execute("set sql_mode = ''")
-            for statement in statements:
-                cursor.execute(statement)
-            return list(cursor.fetchall())
-
-
-@pytest.fixture
-def postgres():
-    name = f"agentmill_source_{os.getpid()}_{next(_names)}"
-    try:
-        with psycopg.connect(LOCAL_SERVER, autocommit=True, connect_timeout=3) as connection:
-            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-    except psycopg.OperationalError:
-        pytest.skip("no PostgreSQL server listens on the local standard port")
-    yield Postgres(name)
-    with psycopg.connect(LOCAL_SERVER, autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-
-
-@pytest.fixture
-def mariadb():
-    name = f"agentmill_source_{os.getpid()}_{next(_names)}"
-    try:
-        with pymysql.connect(**MYSQL, autocommit=True) as connection:
-            connection.cursor().execute(f"create database {name}")
-    except pymysql.OperationalError:
-        pytest.skip("no MariaDB or MySQL server listens on the local standard port")
-    yield MariaDb(name)
-    with pymysql.connect(**MYSQL, autocommit=True) as connection:
-        connection.cursor().execute(f"drop database {name}")
-
-
-@pytest.fixture(params=["postgres", "mariadb"])
-def database(request):
-    return request.getfixturevalue(request.param)
-
 
 MAPPING = {"execution_id": "id", "agent_name": "agent", "status": "state", "started_at": "started"}
 

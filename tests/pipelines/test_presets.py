@@ -1,0 +1,195 @@
+"""Every preset against the table it is made for, filled with traps: figures as SQL tells them at the source."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import DAY, NOW
+
+from pipelines.clean import clean
+from pipelines.extract import extract
+from pipelines.failures import categorize_failures
+from pipelines.rollup import COLUMNS, roll_up
+from pipelines.settings import ConfigError, parse_settings
+from pipelines.sources.presets import preset_names
+from pipelines.validate import validate
+from pipelines.warehouse.executions import publish_executions, published_day
+
+NEXT = DAY + timedelta(days=1)
+
+
+@pytest.fixture
+def published(warehouse, lake, key):
+    """Publish a day of one source that a preset describes; answers questions about it."""
+
+    def publish(preset, database, **overrides):
+        source = {"preset": preset, "url": database.url, "max_quarantine_share": 1, **overrides}
+        settings = parse_settings(json.dumps({"sources": {"app": source}}), Path("x"))
+        configured = settings.sources["app"]
+        receipt = extract(configured, [DAY], lake, NOW)[DAY]
+        clean(DAY, [configured], lake, key)
+        validate(DAY, [configured], lake)
+        assert publish_executions(DAY, lake, warehouse).outcome == "published"
+        day = published_day(DAY, lake, warehouse, COLUMNS)
+        roll_up(day, categorize_failures, warehouse)
+        return receipt
+
+    return publish
+
+
+def test_execution_log(mariadb, published, warehouse):
+    mariadb.run(
+        "create table agentExecutionLogs (id int unsigned auto_increment primary key, userId varchar(36) not null,"
+        " agentName varchar(255) not null, executionType varchar(50) not null,"
+        " status enum('success', 'failed', 'partial') not null, errorMessage text, executedAt datetime not null)",
+        "insert into agentExecutionLogs (userId, agentName, executionType, status, errorMessage, executedAt) values"
+        " ('u1', 'planner', 'create', 'success', null, '2026-03-10 00:00:00'),"
+        " ('u1', 'planner', 'create', 'failed', 'no row for ann@example.org', '2026-03-10 10:00:00'),"
+        " ('u2', 'planner', 'update', 'partial', null, '2026-03-10 23:59:59'),"
+        " ('u2', 'coder', 'update', 'success', '', '2026-03-10 12:00:00'),"
+        " ('u3', 'coder', 'update', 'success', null, '2026-03-11 00:00:00'),"
+        " ('u3', 'coder', 'update', 'success', null, '0000-00-00 00:00:00')",
+    )
+    receipt = published("execution_log", mariadb)
+    (at_source,) = mariadb.run(
+        "select count(*), sum(status = 'success'), sum(status = 'failed'), count(distinct userId),"
+        " round(sum(status = 'success') / count(*) * 100, 2)"
+        " from agentExecutionLogs where date(executedAt) = '2026-03-10'"
+    )
+    told = warehouse.read(
+        "select count(*) as n, count(*) filter (where status = 'success') as s,"
+        " count(*) filter (where status = 'failed') as f, count(distinct user_key) as u,"
+        " round(100.0 * count(*) filter (where status = 'success') / count(*), 2) as rate from agentmill.executions"
+    ).row(0)
+    assert tuple(map(float, told)) == tuple(map(float, at_source))
+    assert receipt.unplaced == 1
+    by_agent = warehouse.read(
+        "select agent_name, execution_count, partial_count, success_rate_with_partial::float8 "
+        "from agentmill.agent_metrics_daily order by 1"
+    ).rows()
+    assert by_agent == [("coder", 1, 0, 1.0), ("planner", 3, 1, pytest.approx(2 / 3))]
+    assert warehouse.read("select error_message from agentmill.executions where error_message is not null").rows() == [
+        ("no row for <email>",)
+    ]
+
+
+def test_marketplace_executions(postgres, published, warehouse):
+    postgres.run(
+        """create type "ExecutionStatus" as enum ('success', 'failed', 'timeout', 'error')""",
+        """create table "AgentExecution" (id text primary key, "agentId" text not null, "userId" text,
+        "executionId" text unique not null, status "ExecutionStatus" not null, duration integer,
+        "creditsConsumed" double precision, "httpStatus" integer, "errorCode" text, "errorMessage" text,
+        "inputSize" integer, "outputSize" integer, "inputType" text, "outputType" text, "responseTime" integer,
+        "processingTime" integer, "queueTime" integer, "sessionId" text, "userAgent" text, "ipAddress" text,
+        "startedAt" timestamp(3), "completedAt" timestamp(3), "createdAt" timestamp(3) default now())""",
+        """insert into "AgentExecution" select n::text, 'agent-' || n % 3, 'user-' || n % 7, 'exec-' || n,
+        (array['success', 'failed', 'timeout', 'error'])[1 + n % 4]::"ExecutionStatus", n * 10, n * 0.25, 200 + n % 2,
+        null, case when n % 4 > 0 then 'failed for 10.1.2.' || n end, n * 100, n, 'application/json', 'text', n * 9,
+        n * 8, n, 'session-' || n % 5, 'Mozilla/5.0 (X11) Chrome/126.0', '10.1.2.' || n,
+        timestamp '2026-03-10' + n * interval '20 minutes',
+        timestamp '2026-03-10' + n * interval '20 minutes' + n * interval '10 ms' from generate_series(0, 100) n""",
+    )
+    published("marketplace_executions", postgres)
+    at_source = postgres.run(
+        """select "agentId", count(*), count(*) filter (where status = 'success'),
+        count(*) filter (where status = 'timeout'), count(distinct "userId"), avg(duration)::float8, min(duration),
+        max(duration), sum("creditsConsumed")::float8, percentile_cont(0.95) within group (order by duration)
+        from "AgentExecution" where "startedAt" >= '2026-03-10' and "startedAt" < '2026-03-11' group by 1 order by 1"""
+    )
+    told = warehouse.read(
+        "select agent_id, execution_count, success_count, timeout_count, user_count, duration_avg_ms, duration_min_ms,"
+        " duration_max_ms, credits::float8, duration_p95_ms from agentmill.agent_metrics_daily order by 1"
+    ).rows()
+    assert len(told) == 3
+    for ours, theirs in zip(told, at_source, strict=True):
+        assert ours == pytest.approx(theirs)
+    row = warehouse.read("select * from agentmill.executions order by event_time limit 1").row(0, named=True)
+    assert (row["client_ip_prefix"], row["client_family"], row["http_status"]) == ("10.1.2.0/24", "Chrome 126", 200)
+
+
+def make_generations(postgres):
+    postgres.run(
+        "create table generation_analytics (id serial, success boolean, framework text, metadata jsonb,"
+        " user_id uuid, created_at timestamptz)",
+        "insert into generation_analytics (success, framework, metadata, user_id, created_at) values"
+        ' (true, \'react\', \'{"fileCount": 12, "duration": 3400, "phases": [1]}\', gen_random_uuid(),'
+        " '2026-03-10 10:00Z'),"
+        " (false, 'react', null, gen_random_uuid(), '2026-03-10 11:00Z'),"
+        " (true, 'vue', '{\"fileCount\": 3}', null, '2026-03-10 23:00-05')",
+        "create table generation_failures (id serial, error_type text, error_message text, failure_category text,"
+        " severity text, occurrence_count int, stack_trace text, test_generated boolean, user_request text,"
+        " framework text, user_id uuid, context jsonb, created_at timestamptz)",
+        "insert into generation_failures (error_type, error_message, failure_category, severity, occurrence_count,"
+        " test_generated, user_request, framework, created_at) values"
+        " ('AITimeoutError', 'timed out after 30 s for ann@example.org', 'ai_timeout', 'high', 7, false, 'a shop',"
+        " 'react', '2026-03-10 11:00Z')",
+    )
+
+
+def test_generation_analytics(postgres, published, warehouse):
+    make_generations(postgres)
+    published("generation_analytics", postgres)
+    rows = warehouse.read(
+        "select agent_name, status, duration_ms, files_modified from agentmill.executions order by event_time"
+    ).rows()
+    assert rows == [("react", "success", 3400, 12), ("react", "failed", None, None)]
+
+
+def test_generation_failures(postgres, published, warehouse):
+    make_generations(postgres)
+    published("generation_failures", postgres)
+    row = warehouse.read("select * from agentmill.executions").row(0, named=True)
+    assert (row["agent_name"], row["status"]) == ("react failure catalogue", "failed")
+    assert row["error_message"] == "timed out after 30 s for <email>"
+    assert row["attributes"]["occurrence_count"] == "7"
+    assert row["input_bytes"] == len("a shop")
+
+
+def test_flat_runs(database, published, warehouse):
+    database.run(
+        "create table agent_runs (run_id varchar(40), agent_name varchar(40), status varchar(20), model varchar(40),"
+        " started_at timestamp null, ended_at timestamp null, input_tokens int, cache_read_tokens int,"
+        " output_tokens int, cost_usd decimal(12, 6), error_type varchar(40), error_message text, llm_calls int,"
+        " files_modified int)",
+        "insert into agent_runs values"
+        " ('1', 'a', 'success', 'm1', '2026-03-10 10:00:00', '2026-03-10 10:00:05', 100, 40, 10, 0.000123, null, null,"
+        " 2, 3),"
+        " ('2', 'a', 'failed', 'm1', '2026-03-10 11:00:00', '2026-03-10 10:59:00', 50, 0, 5, null, 'X', 'boom', 1, 0),"
+        " ('3', 'a', 'odd', 'm2', '2026-03-10 12:00:00', null, 1, 0, 1, 0.5, null, null, 1, 0)",
+    )
+    published("flat_runs", database)
+    (at_source,) = database.run(
+        "select count(*), sum(cost_usd), count(cost_usd), sum(input_tokens), sum(cache_read_tokens)"
+        " from agent_runs where status <> 'odd'"
+    )
+    told = warehouse.read(
+        "select sum(execution_count) as n, sum(cost_usd) as c, sum(priced_count) as p, sum(input_tokens) as i,"
+        " sum(cache_read_tokens) as r from agentmill.model_metrics_daily"
+    ).row(0)
+    assert tuple(map(float, told)) == tuple(map(float, at_source))
+    assert warehouse.read("select quarantined_by_reason from agentmill.receipts_daily").item() == {"unknown_status": 1}
+
+
+def test_a_preset_is_overridden_in_part():
+    text = (
+        "sources: {app: {preset: flat_runs, url: 'postgresql://db/x', table: runs, mapping: {user: who, model: llm}}}"
+    )
+    source = parse_settings(text, Path("x")).sources["app"]
+    assert source.table == "runs"
+    assert (source.mapping["model"].source, source.mapping["user"].source) == ("llm", "who")
+    assert source.mapping["cost_usd"].source == "cost_usd"
+    text = text.replace("table: runs", "query: select 1")
+    assert parse_settings(text, Path("x")).sources["app"].table is None
+
+
+def test_a_preset_that_does_not_exist_is_told_with_its_line():
+    with pytest.raises(
+        ConfigError, match=r"line 3: sources\.app\.preset: `flat` is no preset\. There are: execution_log"
+    ):
+        parse_settings("sources:\n  app:\n    preset: flat\n", Path("x"))
+
+
+def test_every_preset_is_tested():
+    text = Path(__file__).read_text()
+    assert [name for name in preset_names() if f"def test_{name}(" not in text] == []
