@@ -1,10 +1,16 @@
 """When it runs: yesterday once it is over, today every hour, and whatever a person asks for."""
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from assets.resources import Mill
+from pipelines.extract import find_dirty_days
+
 _MAX_RUNTIME = {"dagster/max_runtime": str(6 * 3600)}
+
+_MOST_LATE_DAYS = 30
+"""Runs that one look at the sources may ask for; the next look asks for the others."""
 
 daily_pipeline = dg.define_asset_job(
     "daily_pipeline",
@@ -41,5 +47,21 @@ def today(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=f"today-{at:%Y-%m-%dT%H}", partition_key=at.date().isoformat())
 
 
+@dg.sensor(job=daily_pipeline, minimum_interval_seconds=900, default_status=dg.DefaultSensorStatus.RUNNING)
+def late_data(mill: Mill) -> dg.SensorResult:
+    """Days before today whose source has changed since they were run: late, moved or corrected records."""
+    now = datetime.now(UTC)
+    found: dict[date, list[str]] = {}
+    for source in mill.settings.sources.values():
+        for day, dirty in find_dirty_days(source, mill.lake, now, mill.settings.start_date).items():
+            if day < now.date():
+                found.setdefault(day, []).append(f"{source.name} {dirty.state}")
+    chosen = sorted(found)[-_MOST_LATE_DAYS:]
+    return dg.SensorResult(
+        [dg.RunRequest(run_key=f"late-{day}-{found[day]}", partition_key=day.isoformat()) for day in chosen]
+    )
+
+
 jobs = (daily_pipeline, daily_tables, derived_tables)
 schedules = (yesterday, today)
+sensors = (late_data,)

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from pipelines import demo as marketplace
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.clean.preview import count_inputs, preview
+from pipelines.extract import ExtractionError, find_dirty_days
 from pipelines.settings import (
     CONFIG_VARIABLE,
     DEFAULT_CONFIG,
@@ -146,22 +147,29 @@ def run(
     first: Annotated[str | None, typer.Option("--from", help="First UTC day; yesterday if left out.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last UTC day, included; else the first.")] = None,
     *,
+    dirty: Annotated[
+        bool, typer.Option("--dirty", help="Only days whose source has changed since they were run.")
+    ] = False,
     accept_missing: Annotated[bool, typer.Option(help="Let days lose records whose files are gone.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run everything for some days: from raw logs to published tables, clusters, candidates and reports."""
     settings = load_settings()
     settings.read_key()
-    start = _day(first) if first else datetime.now(UTC).date() - timedelta(days=1)
-    end = _day(last) if last else start
+    today = datetime.now(UTC).date()
+    start = _day(first) if first else settings.start_date if dirty else today - timedelta(days=1)
+    end = _day(last) if last else today if dirty else start
     if not settings.sources:
         _stop("There is nothing to run: add a source to agentmill.yaml, or try `agentmill demo`.")
-    if not settings.start_date <= start <= end <= datetime.now(UTC).date():
+    if not settings.start_date <= start <= end <= today:
         _stop(f"The days {start} to {end} are no range between `start_date` ({settings.start_date}) and today.")
-    code, accounts = _run(settings, start, end, accept_missing=accept_missing)
+    days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
+    if dirty:
+        days = [day for day in _dirty_days(settings, start, tell=not as_json) if day <= end]
+    code, accounts = _run(settings, days, accept_missing=accept_missing) if days else (0, [])
     if as_json:
         _print_json({"exit_code": code, "days": [json.loads(one.model_dump_json()) for one in accounts]})
-    else:
+    elif days:
         _tell_accounts(accounts)
     raise typer.Exit(code)
 
@@ -268,14 +276,32 @@ def demo(
     config = folder / marketplace.CONFIG_NAME
     os.environ[CONFIG_VARIABLE] = str(config)
     settings = load_settings()
-    code, accounts = _run(settings, marketplace.FIRST_DAY, marketplace.LAST_DAY)
+    code, accounts = _run(settings, [marketplace.FIRST_DAY + timedelta(days=n) for n in range(marketplace.DAYS)])
     _tell_accounts(accounts)
     if code == 0:
         _tell_findings(settings, config)
     raise typer.Exit(code)
 
 
-def _run(settings: Settings, first: date, last: date, *, accept_missing: bool = False) -> tuple[int, list[DayAccount]]:
+def _dirty_days(settings: Settings, since: date, *, tell: bool) -> list[date]:
+    """The days that differ from what was extracted of them, told with the reason."""
+    lake, now = settings.open_lake(), datetime.now(UTC)
+    try:
+        found = [
+            (day, name, dirty.reason)
+            for name, source in settings.sources.items()
+            for day, dirty in find_dirty_days(source, lake, now, since).items()
+        ]
+    except ExtractionError as error:
+        err.print(str(error), style="red", soft_wrap=True)
+        raise typer.Exit(FAILED) from None
+    if tell:
+        rows = sorted(found)
+        out.print(sheet("Days to run again", ["day", "source", "why"], rows) if rows else "No day has changed.")
+    return sorted({day for day, _, _ in found})
+
+
+def _run(settings: Settings, days: Sequence[date], *, accept_missing: bool = False) -> tuple[int, list[DayAccount]]:
     """Run the days in this process; the exit code, and what became of each day's records."""
     from assets.instance import prepare_home  # noqa: PLC0415 - Dagster is slow to import
 
@@ -286,13 +312,12 @@ def _run(settings: Settings, first: date, last: date, *, accept_missing: bool = 
     from assets.extract import ACCEPT_MISSING_TAG  # noqa: PLC0415
     from assets.run import run_days  # noqa: PLC0415
 
-    with progress_of_days((last - first).days + 1):
-        failures = run_days(defs, first, last, {ACCEPT_MISSING_TAG: "true"} if accept_missing else {})
+    with progress_of_days(len(days)):
+        failures = run_days(defs, days, {ACCEPT_MISSING_TAG: "true"} if accept_missing else {})
     for failure in failures:
         err.print(f"{failure.step} failed: {failure.message}", style="red", soft_wrap=True)
-    wanted = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     lake = settings.open_lake()
-    accounts = [one for day in wanted if (one := account(day, lake, warehouse)) is not None]
+    accounts = [one for day in days if (one := account(day, lake, warehouse)) is not None]
     blocked = any(not one.is_published for one in accounts)
     return (FAILED if failures else BLOCKED if blocked else 0), accounts
 

@@ -25,6 +25,7 @@ def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
         ],
         jobs=automation.jobs,
         schedules=automation.schedules,
+        sensors=automation.sensors,
         resources={"mill": mill},
         executor=dg.in_process_executor,
     )

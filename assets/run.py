@@ -1,7 +1,7 @@
 """Running a range of days in this process, the way the jobs do: chunk by chunk, then what is derived from all days."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -21,13 +21,13 @@ class Failure:
     message: str
 
 
-def run_days(definitions: dg.Definitions, first: date, last: date, tags: Mapping[str, str]) -> list[Failure]:
-    """Run everything for the days, `last` included, and return what failed. A blocked day is no failure."""
+def run_days(definitions: dg.Definitions, days: Sequence[date], tags: Mapping[str, str]) -> list[Failure]:
+    """Run everything for the days, and return what failed. A blocked day is no failure."""
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "100")  # storing events in batches halves the time
     failures: list[Failure] = []
     with dg.DagsterInstance.get() as instance:
         fail_dead_runs(instance)
-        for start, end in _chunks(first, last):
+        for start, end in _chunks(sorted(days)):
             in_one_run = {
                 "dagster/asset_partition_range_start": start.isoformat(),
                 "dagster/asset_partition_range_end": end.isoformat(),
@@ -38,12 +38,14 @@ def run_days(definitions: dg.Definitions, first: date, last: date, tags: Mapping
     return failures
 
 
-def _chunks(first: date, last: date) -> Iterator[tuple[date, date]]:
-    """Runs of a month at most, so that a killed one loses no more than that."""
-    while first <= last:
-        end = min(last, first + timedelta(days=_CHUNK_DAYS - 1))
-        yield first, end
-        first = end + timedelta(days=1)
+def _chunks(days: Sequence[date]) -> Iterator[tuple[date, date]]:
+    """Days that follow each other, a month of them at most, so that a killed run loses no more than that."""
+    start = 0
+    for place in range(1, len(days) + 1):
+        is_next = place < len(days) and days[place] - days[place - 1] == timedelta(days=1)
+        if not is_next or place - start == _CHUNK_DAYS:
+            yield days[start], days[place - 1]
+            start = place
 
 
 def _execute(

@@ -11,7 +11,7 @@ import pytest
 import typer.main
 from conftest import KEY_TEXT, REPOSITORY
 
-from assets.automation import jobs, schedules
+from assets.automation import jobs, schedules, sensors
 from assets.cli import app
 from assets.definitions import build_definitions
 from assets.resources import Mill
@@ -166,7 +166,7 @@ def test_every_check_job_and_schedule_is_documented(source):
     assert len(names) > 5
     assert [name for name in names if f"| `{name}`" not in operations] == []
     told = operations + (REPOSITORY / "README.md").read_text()
-    assert [one.name for one in (*jobs[1:], *schedules) if f"`{one.name}`" not in told] == []
+    assert [one.name for one in (*jobs[1:], *schedules, *sensors) if f"`{one.name}`" not in told] == []
 
 
 def test_every_variable_of_the_environment_is_a_setting():

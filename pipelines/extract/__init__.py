@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 
+from pipelines.extract.dirty import Dirty, find_dirty_days
 from pipelines.extract.files import extract_files
 from pipelines.extract.receipt import ExtractionError, RawReceipt, raw_dataset
 from pipelines.extract.tables import extract_rows
@@ -12,7 +13,7 @@ from pipelines.sources.database import DatabaseSource
 from pipelines.sources.kinds import AnySource
 from pipelines.sources.spans import TraceSource
 
-__all__ = ["ExtractionError", "RawReceipt", "extract", "raw_dataset"]
+__all__ = ["Dirty", "ExtractionError", "RawReceipt", "extract", "find_dirty_days", "raw_dataset"]
 
 
 def extract(

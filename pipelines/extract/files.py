@@ -16,7 +16,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
-from pipelines.extract.spool import Spool, commit, event_days
+from pipelines.extract.spool import Spool, add_digests, commit, digest_by_day, event_days
 from pipelines.lake import Lake
 from pipelines.sources.files import FileReading, FileSource, InputFile, Listing, is_appended_to, list_files
 from pipelines.sources.streams import CutOffInputError, UnreadableInputError
@@ -35,6 +35,7 @@ class ReadInput(BaseModel, frozen=True):
     file: InputFile
     sha256: str
     records: dict[date, int]
+    digests: dict[date, int] = {}
     has_future: bool = False
     """Whether some records lay in the future of the read: they get their day when it has come."""
 
@@ -69,7 +70,7 @@ def extract_files(
     where files that a day was made of are gone and nothing stands in for them, unless that is accepted.
     """
     spool = Spool(lake, raw_dataset(source.name), days)
-    inputs = read_inputs(source, days, lake, read_at, lambda reading: _read_input(reading, source, read_at, spool))
+    inputs = read_inputs(source, days, lake, read_at, lambda reading: read_input(reading, source, read_at, spool))
     return commit_inputs(source, days, inputs, spool, lake=lake, read_at=read_at, accept_missing=accept_missing)
 
 
@@ -125,6 +126,7 @@ def commit_inputs(  # noqa: PLR0913 - what a day is made of
                 if day in read.records
             ],
             growing=inputs.growing,
+            digest=sum(read.digests.get(day, 0) for read in inputs.read.values()) % 2**64,
             unknown_attributes=dict(unknown_attributes),
         )
         for day in days
@@ -132,9 +134,14 @@ def commit_inputs(  # noqa: PLR0913 - what a day is made of
     if not accept_missing:
         refuse_loss(source.name, receipts, lake, present=inputs.read.keys())
     commit(spool, receipts, lake)
+    remember(source, lake, inputs)
+    return receipts
+
+
+def remember(source: FileSource, lake: Lake, inputs: Inputs) -> None:
+    """Keep what is known of the files, so that they are read again only where it matters."""
     index = inputs.index.model_copy(update={"inputs": inputs.read})
     lake.put_text(_index_path(source), index.model_dump_json())
-    return receipts
 
 
 def _sort_out(source: FileSource, listing: Listing, read_at: datetime) -> Listing:
@@ -155,17 +162,19 @@ def _is_open(source: FileSource, file: InputFile) -> bool:
     return False
 
 
-def _read_input(reading: FileReading, source: FileSource, read_at: datetime, spool: Spool) -> ReadInput:
-    """Read one file into the spool and count its records by day. An empty file counts for the day it was written."""
+def read_input(reading: FileReading, source: FileSource, read_at: datetime, spool: Spool) -> ReadInput:
+    """Read one file into the spool and account for it by day. An empty file counts for the day it was written."""
     arrival = reading.file.modified_at.date()
     records: Counter[date] = Counter()
+    digests: dict[date, int] = {}
     has_future = False
     for batch in place(reading, source, arrival, read_at):
         records.update(dict(batch["day"].value_counts().iter_rows()))
+        add_digests(digests, digest_by_day(batch))
         has_future |= batch["is_early"].any()
         spool.add(batch.drop("is_early"))
     days = dict(sorted(records.items())) or {arrival: 0}
-    return ReadInput(file=reading.file, sha256=reading.sha256, records=days, has_future=has_future)
+    return ReadInput(file=reading.file, sha256=reading.sha256, records=days, digests=digests, has_future=has_future)
 
 
 def place(

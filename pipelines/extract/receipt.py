@@ -31,6 +31,8 @@ class RawReceipt(Receipt):
     read_at: datetime
     inputs: list[Input] = Field(default_factory=list)
     growing: list[str] = Field(default_factory=list)
+    digest: int = 0
+    """Of all records of the day, whatever their order and their files: another digest is another day."""
     unplaced: int = 0
     """Rows of the source that no day can hold, for want of a time."""
     unknown_attributes: dict[str, int] = Field(default_factory=dict)

@@ -63,6 +63,22 @@ def _group_by_schema(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     return (pl.concat(group) for group in groups.values())
 
 
+def digest_by_day(records: pl.DataFrame) -> dict[date, int]:
+    """A digest of each day's records in which their order has no say, to be added up over batches by `add_digests`.
+
+    It tells a changed day from an unchanged one, and is no identity: another version of the library gives another.
+    """
+    content = [name for name in ("record", "received") if name in records.columns]
+    hashed = records.select("day", digest=pl.struct(content).hash())
+    return dict(hashed.group_by("day").agg(pl.col("digest").sum()).iter_rows())
+
+
+def add_digests(total: dict[date, int], more: Mapping[date, int]) -> None:
+    """Add digests of further records to those of earlier ones."""
+    for day, digest in more.items():
+        total[day] = (total.get(day, 0) + digest) % 2**64
+
+
 def event_days(batch: pl.DataFrame, source: Source, read_at: datetime) -> tuple[pl.Series, pl.Series]:
     """The UTC day of each record's event time, null where it tells none; and which lie in the future of the read."""
     day = pl.Series("day", [None], pl.Date).new_from_index(0, batch.height)

@@ -7,7 +7,7 @@ from datetime import date, datetime
 import polars as pl
 
 from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
-from pipelines.extract.spool import Spool, commit, event_days
+from pipelines.extract.spool import Spool, add_digests, commit, digest_by_day, event_days
 from pipelines.lake import Lake
 from pipelines.sources.database import COUNTED, DatabaseSource, Table, as_records
 from pipelines.sources.streams import UnreadableInputError
@@ -26,7 +26,7 @@ def extract_rows(
     try:
         table = Table(source)
         spool = Spool(lake, raw_dataset(source.name), days)
-        records = {day: _read_day(table, source, day, read_at, spool) for day in days}
+        read = {day: read_day(table, source, day, read_at, spool) for day in days}
         unplaced = table.count_unplaced(read_at)
     except UnreadableInputError as error:
         raise ExtractionError(f"{source.name}: {error}. Nothing was changed; run the days again.") from None
@@ -36,27 +36,35 @@ def extract_rows(
             source_fingerprint=source.fingerprint,
             day=day,
             read_at=read_at,
-            inputs=[Input(name=source.location, records=records[day])],
+            inputs=[Input(name=source.location, records=read[day][0])],
+            digest=read[day][1],
             unplaced=unplaced,
         )
         for day in days
     }
     if not accept_missing:
-        refuse_loss(source.name, receipts, lake, present=[source.location] if any(records.values()) else [])
+        refuse_loss(
+            source.name,
+            receipts,
+            lake,
+            present=[source.location] if any(records for records, _ in read.values()) else [],
+        )
     commit(spool, receipts, lake)
     return receipts
 
 
-def _read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime, spool: Spool) -> int:
-    """Read one day into the spool, and return how many records it has. Raises UnreadableInputError."""
+def read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime, spool: Spool) -> tuple[int, int]:
+    """Read one day into the spool; how many records it has, and their digest. Raises UnreadableInputError."""
     log.info("%s: reading %s", source.name, day)
     came, counted, of_day = 0, 0, 0
+    digests: dict[date, int] = {}
     for rows in table.read_day(day):
         came, counted = came + rows.height, rows[COUNTED][0]
         batch = as_records(rows.drop(COUNTED), source)
         batch = batch.with_columns(event_days(batch, source, read_at)[0]).filter(pl.col("day") == day)
         of_day += batch.height
+        add_digests(digests, digest_by_day(batch))
         spool.add(batch)
     if came != counted:
         raise UnreadableInputError(f"{source.location} counts {counted} rows for {day}, but {came} came")
-    return of_day
+    return of_day, digests.get(day, 0)

@@ -10,7 +10,7 @@ from functools import partial
 
 from pipelines.extract.files import ReadInput, commit_inputs, read_inputs
 from pipelines.extract.receipt import RawReceipt, raw_dataset
-from pipelines.extract.spool import Spool
+from pipelines.extract.spool import Spool, digest_by_day
 from pipelines.lake import Lake
 from pipelines.sources.files import FileReading
 from pipelines.sources.spans import TraceSource
@@ -33,7 +33,7 @@ def extract_traces(
         chosen = days[start : start + _MOST_DAYS]
         traces = Traces(source)
         wider = sorted({day + shift for day in chosen for shift in (-_AROUND, timedelta(), _AROUND)})
-        inputs = read_inputs(source, wider, lake, read_at, partial(_read_input, traces))
+        inputs = read_inputs(source, wider, lake, read_at, partial(read_spans, traces))
         spool = Spool(lake, raw_dataset(source.name), chosen)
         for records in traces.records():
             spool.add(records)
@@ -50,6 +50,7 @@ def extract_traces(
     return receipts
 
 
-def _read_input(traces: Traces, reading: FileReading) -> ReadInput:
-    counts = traces.read(reading)
-    return ReadInput(file=reading.file, sha256=reading.sha256, records=counts)
+def read_spans(traces: Traces, reading: FileReading) -> ReadInput:
+    """Read one file and account for it by the days its spans started on."""
+    counts, content = traces.read(reading)
+    return ReadInput(file=reading.file, sha256=reading.sha256, records=counts, digests=digest_by_day(content))

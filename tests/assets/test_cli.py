@@ -204,6 +204,24 @@ def test_a_day_whose_file_is_gone_keeps_its_data_until_the_loss_is_accepted(agen
     assert '"n": 0' in agentmill("sql", "--json", "select count(*) as n from executions").stdout
 
 
+def test_only_days_that_changed_are_run_again(agentmill, configured, write_log, record):
+    days = ["2026-03-09", "2026-03-10", "2026-03-11"]
+    logs = {day: [record(started=f"{day}T10:00:00Z", ended=None), record(started=f"{day}T11:00:00Z")] for day in days}
+    for day, records in logs.items():
+        write_log(*records, name=f"{day}.ndjson")
+    assert agentmill("run", "--dirty").returncode == 0
+    assert "No day has changed." in agentmill("run", "--dirty").stdout
+    logs[days[0]][0]["started"] = f"{days[1]}T12:00:00Z"
+    write_log(*logs[days[0]], name=f"{days[0]}.ndjson")
+    told = agentmill("run", "--dirty")
+    assert told.returncode == 0, told.stderr
+    assert "2 records then, 1 now" in told.stdout
+    assert "2/2 days" in told.stderr
+    question = "select day::text, execution_count as n from agent_metrics_daily order by 1"
+    counted = json.loads(agentmill("sql", "--json", question).stdout)
+    assert [row["n"] for row in counted] == [1, 3, 2]
+
+
 def test_init_writes_the_key_where_the_configuration_has_it(agentmill, tmp_path):
     (tmp_path / "agentmill.yaml").write_text("pseudonym_key_file: my.key\n")
     assert agentmill("init").returncode == 0

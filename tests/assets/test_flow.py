@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 from conftest import DAY, MARKET_DAYS, checksums, write_market
 
+from assets.automation import late_data
 from assets.definitions import build_definitions
 from assets.resources import Mill
 from pipelines.settings import parse_settings
@@ -26,7 +27,8 @@ class Flow:
         storage = config.parent / "dagster"
         storage.mkdir()
         self.settings = settings
-        self.definitions = build_definitions(settings, Mill(config=str(config)))
+        self.mill = Mill(config=str(config))
+        self.definitions = build_definitions(settings, self.mill)
         self.instance = dg.DagsterInstance.ephemeral(tempdir=str(storage))
         self.warehouse = open_warehouse(settings)
 
@@ -177,3 +179,22 @@ def test_neither_order_nor_repetition_nor_the_way_it_was_started_matters(market)
     assert told["range"]["regression_candidates"][0] > 0
     for name in orders:
         assert told[name] == told["range"], name
+
+
+def test_the_sensor_asks_for_the_days_that_changed_and_only_once(flow, write_log, record):
+    write_log(*records_of(record, DAYS[0]), name="a.ndjson")
+    write_log(*records_of(record, DAYS[1]), name="b.ndjson")
+    for day in DAYS[:2]:
+        assert flow.run(day).success
+
+    def asked():
+        context = dg.build_sensor_context(instance=flow.instance, resources={"mill": flow.mill})
+        return {request.partition_key: request.run_key for request in late_data(context).run_requests}
+
+    assert asked() == {}
+    write_log(*records_of(record, DAYS[1]), record(started=f"{DAYS[1]}T01:00:00Z", ended=None), name="b.ndjson")
+    first = asked()
+    assert list(first) == [f"{DAYS[1]}"]
+    assert asked() == first
+    assert flow.run(DAYS[1]).success
+    assert asked() == {}

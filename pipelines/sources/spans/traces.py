@@ -25,8 +25,8 @@ class Traces:
         self._spans = [SPAN.to_frame()]
         self._broken: list[pl.DataFrame] = []
 
-    def read(self, reading: FileReading) -> dict[date, int]:
-        """Take in one file, and tell how many of its spans and broken lines belong to each day."""
+    def read(self, reading: FileReading) -> tuple[dict[date, int], pl.DataFrame]:
+        """Take in one file. Tells its spans and broken lines by day, and the `day` and the content of each span."""
         arrival = reading.file.modified_at.date()
         spans, broken = [SPAN.to_frame()], []
         for lines in reading:
@@ -40,7 +40,9 @@ class Traces:
         self._broken += [lines.with_columns(day=pl.lit(day)) for lines in broken if lines.height]
         counts = dict(of_file["started_at"].dt.date().fill_null(day).value_counts().iter_rows())
         counts[day] = counts.get(day, 0) + sum(lines.height for lines in broken)
-        return dict(sorted(counts.items()))
+        day_of_span = of_file["started_at"].dt.date().fill_null(day).alias("day")
+        content = of_file.select(day_of_span, record=pl.struct(pl.exclude("file", "line", "arrived")))
+        return dict(sorted(counts.items())), content
 
     def unknown_attributes(self) -> dict[str, int]:
         """How often the most frequent attributes occurred that no column is made of."""
