@@ -35,7 +35,7 @@ class Dirty:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What a source holds now. `inputs` are the files there are; None for a table, of which only some days are known."""
+    """What a source holds now. `inputs` are the files there are; None for a table, where only some days are known."""
 
     days: dict[date, State]
     inputs: Collection[str] | None

@@ -27,7 +27,8 @@ class Spool:
 
     def add(self, batch: pl.DataFrame) -> None:
         """Take in a placed batch; records of other days are left out."""
-        wanted = batch.filter(pl.col("day").is_in(list(self._gathered)))
+        is_wanted = batch["day"].is_in(list(self._gathered))
+        wanted = batch if is_wanted.all() else batch.filter(is_wanted)  # nothing is copied where all are wanted
         for (day,), records in wanted.partition_by("day", as_dict=True, include_key=False).items():
             self._gathered[day].append(records)
         self._bytes += int(wanted.estimated_size())

@@ -61,10 +61,16 @@ def read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime,
     for rows in table.read_day(day):
         came, counted = came + rows.height, rows[COUNTED][0]
         batch = as_records(rows.drop(COUNTED), source)
-        batch = batch.with_columns(event_days(batch, source, read_at)[0]).filter(pl.col("day") == day)
+        batch = _only(day, batch.with_columns(event_days(batch, source, read_at)[0]))
         of_day += batch.height
         add_digests(digests, digest_by_day(batch))
         spool.add(batch)
     if came != counted:
         raise UnreadableInputError(f"{source.location} counts {counted} rows for {day}, but {came} came")
     return of_day, digests.get(day, 0)
+
+
+def _only(day: date, batch: pl.DataFrame) -> pl.DataFrame:
+    """The records of the day: nearly always all of them, and then nothing is copied."""
+    is_of_day = (batch["day"] == day).fill_null(value=False)
+    return batch if is_of_day.all() else batch.filter(is_of_day)

@@ -4,6 +4,7 @@ Columns whose types readers round, refuse or misread (decimals, dates of zeros, 
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -115,7 +116,7 @@ class Table:
         from_window = f"from {self._rows} where {window}"
         sql = f"select {self._selected}, (select count(*) {from_window}) as {COUNTED} {from_window}"
         with self._errors_told():
-            yield from self._stream(sql)
+            yield from _ahead(self._stream(sql))
 
     def sample(self, most: int) -> pl.DataFrame:
         """Some rows, whichever the database finds first."""
@@ -268,6 +269,15 @@ class Table:
             raise UnreadableInputError(f"{self._source.location} cannot be read: {told}") from None
         except RuntimeError as error:
             raise UnreadableInputError(f"{self._source.location} cannot be read: {type(error).__name__}") from None
+
+
+def _ahead(batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The batches, with the next one already on its way while one is worked on."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = pool.submit(next, batches, None)
+        while (batch := pending.result()) is not None:
+            pending = pool.submit(next, batches, None)
+            yield batch
 
 
 def _literally(sql: str) -> str:
