@@ -58,6 +58,7 @@ class SourceCount(BaseModel, frozen=True):
     inputs: int
     growing: int
     unplaced: int = 0
+    failure: str | None = None
 
 
 class CleanReceipt(Receipt):
@@ -71,7 +72,7 @@ class CleanReceipt(Receipt):
     @property
     def content(self) -> list[str]:
         """The rows and what accounts for them: a change in either is another day."""
-        counts = [count.model_dump_json(exclude={"unplaced"}) for count in self.sources]  # those are of no single day
+        counts = [count.model_dump_json(exclude={"unplaced", "failure"}) for count in self.sources]  # no rows
         return [*super().content, *counts]
 
 
@@ -168,4 +169,5 @@ def _count(raw: RawReceipt, cleaned: Cleaned) -> SourceCount:
         inputs=len(raw.inputs),
         growing=len(raw.growing),
         unplaced=raw.unplaced,
+        failure=raw.failure,
     )

@@ -1,11 +1,15 @@
 """One source, some days: raw records into the restricted zone, each day with the receipt that accounts for it."""
 
+import logging
 from collections.abc import Sequence
 from datetime import date, datetime
 
+import polars as pl
+
+from pipelines.anonymize.text import sanitize_texts
 from pipelines.extract.dirty import Dirty, find_dirty_days
 from pipelines.extract.files import extract_files
-from pipelines.extract.receipt import ExtractionError, RawReceipt, raw_dataset
+from pipelines.extract.receipt import ExtractionError, RawReceipt, note_failure, raw_dataset
 from pipelines.extract.tables import extract_rows
 from pipelines.extract.traces import extract_traces
 from pipelines.lake import Lake
@@ -13,13 +17,32 @@ from pipelines.sources.database import DatabaseSource
 from pipelines.sources.kinds import AnySource
 from pipelines.sources.spans import TraceSource
 
+log = logging.getLogger(__name__)
+
 __all__ = ["Dirty", "ExtractionError", "RawReceipt", "extract", "find_dirty_days", "raw_dataset"]
 
 
 def extract(
     source: AnySource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
 ) -> dict[date, RawReceipt]:
-    """Read what belongs to the days and commit a receipt per day. Raises ExtractionError, with nothing committed."""
+    """Read what belongs to the days and commit a receipt per day.
+
+    Raises ExtractionError, with nothing committed. An optional source that fails does not: its days keep what they had
+    of it, and their receipts tell the failure.
+    """
+    try:
+        return _extract(source, days, lake, read_at, accept_missing=accept_missing)
+    except ExtractionError as error:
+        if not source.optional:
+            raise
+        told = sanitize_texts(pl.Series([str(error)], dtype=pl.String))[0]
+        log.warning("%s is optional and could not be read: %s", source.name, told)
+        return note_failure(source, days, lake, read_at, told)
+
+
+def _extract(
+    source: AnySource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool
+) -> dict[date, RawReceipt]:
     if isinstance(source, DatabaseSource):
         return extract_rows(source, days, lake, read_at, accept_missing=accept_missing)
     if isinstance(source, TraceSource):

@@ -52,13 +52,15 @@ def find_dirty_days(source: AnySource, lake: Lake, read_at: datetime, since: dat
     """The days from `since` to today that differ from what was extracted of them.
 
     Files are read only where they are new or have changed; of a database the last `lookback_days` days are. A day is
-    not dirty because its files are gone: it keeps what it has. Raises ExtractionError where the source cannot be read.
+    not dirty because its files are gone: it keeps what it has. Raises ExtractionError where the source cannot be read,
+    unless it is optional.
     """
-    look = _look_into_table if isinstance(source, DatabaseSource) else _look_into_files
     try:
-        now = look(source, lake, read_at)  # type: ignore[arg-type]
-    except UnreadableInputError as error:
-        raise ExtractionError(f"{source.name}: {error}") from None
+        now = _look(source, lake, read_at)
+    except ExtractionError:
+        if source.optional:
+            return {}
+        raise
     dataset = raw_dataset(source.name)
     days = [day for day in sorted({*lake.days(dataset), *now.days}) if since <= day <= read_at.date()]
     told = {day: _difference(source, lake.receipt(dataset, day, RawReceipt), now, day) for day in days}
@@ -73,6 +75,8 @@ def _difference(source: AnySource, receipt: RawReceipt | None, now: _Look, day: 
     records, digest = now.days.get(day, (0, 0))
     if receipt is None:
         return f"never run; {records:,} records" if records else None
+    if receipt.failure is not None:
+        return "could not be read the last time"
     if receipt.source_fingerprint != source.fingerprint:
         return "extracted under another configuration"
     if now.is_missing(receipt, day):
@@ -86,6 +90,15 @@ def _with_neighbours(reasons: Mapping[date, str], days: Collection[date]) -> dic
     """Executions of a day hold spans of the days around it."""
     around = {day: f"spans of {near} changed" for near in reasons for day in (near - _DAY, near + _DAY) if day in days}
     return dict(sorted({**around, **reasons}.items()))
+
+
+def _look(source: AnySource, lake: Lake, read_at: datetime) -> _Look:
+    if not isinstance(source, DatabaseSource):
+        return _look_into_files(source, lake, read_at)
+    try:
+        return _look_into_table(source, lake, read_at)
+    except UnreadableInputError as error:
+        raise ExtractionError(f"{source.name}: {error}") from None
 
 
 def _look_into_files(source: FileSource, lake: Lake, read_at: datetime) -> _Look:

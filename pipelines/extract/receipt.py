@@ -1,12 +1,13 @@
 """What accounts for a raw day: which inputs were read, how many records each gave, and what was left out."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 
 from pydantic import BaseModel, Field
 
 from pipelines.lake import Lake, Receipt
+from pipelines.sources.source import Source
 
 
 class ExtractionError(Exception):
@@ -31,6 +32,8 @@ class RawReceipt(Receipt):
     read_at: datetime
     inputs: list[Input] = Field(default_factory=list)
     growing: list[str] = Field(default_factory=list)
+    failure: str | None = None
+    """Why the last attempt to read the source failed, where the day may be told without it; parts are as before."""
     digest: int = 0
     """Of all records of the day, whatever their order and their files: another digest is another day."""
     unplaced: int = 0
@@ -42,6 +45,19 @@ class RawReceipt(Receipt):
     def records(self) -> int:
         """Records of the day, as its inputs were counted."""
         return sum(read.records for read in self.inputs)
+
+
+def note_failure(
+    source: Source, days: Iterable[date], lake: Lake, read_at: datetime, failure: str
+) -> dict[date, RawReceipt]:
+    """Let the days go on with what was extracted before, if anything, and say that it may be incomplete."""
+    receipts = {}
+    for day in days:
+        before = lake.receipt(raw_dataset(source.name), day, RawReceipt)
+        empty = RawReceipt(source=source.name, source_fingerprint=source.fingerprint, day=day, read_at=read_at)
+        receipts[day] = (before or empty).model_copy(update={"failure": failure})
+        lake.commit(raw_dataset(source.name), day, receipts[day])
+    return receipts
 
 
 class MissingInputError(ExtractionError):

@@ -81,6 +81,7 @@ class Source(BaseModel):
     event_time: Literal["started_at", "completed_at"] = "started_at"
     lookback_days: Annotated[int, Field(ge=0, le=366)] = 3
     max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    optional: bool = False
     tolerate: tuple[Annotated[str, AfterValidator(_known_reason)], ...] = ()
 
     @property

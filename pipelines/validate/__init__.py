@@ -14,6 +14,7 @@ from pipelines.lake import Lake
 from pipelines.sources.source import Source
 from pipelines.validate.conservation import judge_conservation, judge_inputs, judge_quarantine
 from pipelines.validate.expectations import COLUMNS, judge_rows
+from pipelines.validate.repeats import judge_repeats
 from pipelines.validate.verdict import DayVerdict
 
 
@@ -35,6 +36,7 @@ def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
             judge_conservation(receipt, rows),
             judge_quarantine(receipt, sources),
             judge_inputs(receipt),
+            judge_repeats(day, rows, lake),
         ],
     )
     lake.put_text(_path(day), verdict.model_dump_json(indent=1))

@@ -63,12 +63,15 @@ def judge_quarantine(receipt: CleanReceipt, sources: Sequence[Source]) -> Verdic
 
 def judge_inputs(receipt: CleanReceipt) -> Verdict:
     """Every source has input for the day, none is still being written, and every row has a day."""
-    missing = [count.source for count in receipt.sources if count.inputs == 0]
+    missing = [count.source for count in receipt.sources if count.inputs == 0 and count.failure is None]
     growing = [count.source for count in receipt.sources if count.growing]
     unplaced = {count.source: count.unplaced for count in receipt.sources if count.unplaced}
     problems = {
         "no input holds a record of the day": missing,
         "inputs still being written were left out": growing,
+        "the day is incomplete, a source could not be read": [
+            f"{count.source} ({count.failure})" for count in receipt.sources if count.failure is not None
+        ],
         "rows without a usable time belong to no day": [f"{source} {rows}" for source, rows in unplaced.items()],
     }
     inputs = sum(count.inputs for count in receipt.sources)

@@ -1,12 +1,16 @@
-from datetime import UTC, datetime
+import gzip
+import json
+import os
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from conftest import DAY, NOW, as_frame
 
 from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt, SourceCount, clean
 from pipelines.execution import EXECUTION
-from pipelines.extract import extract
+from pipelines.extract import ExtractionError, extract, find_dirty_days
 from pipelines.validate import MissingDayError, read_verdict, validate
 from pipelines.validate.conservation import judge_conservation, judge_inputs, judge_quarantine
 from pipelines.validate.expectations import RULES, judge_rows
@@ -162,3 +166,49 @@ def test_an_empty_day_is_judged_too():
     assert errors.passed
     assert warnings.passed
     assert "no executions" in errors.message
+
+
+def test_an_execution_that_stands_on_two_days_is_told_on_the_later_judged(source, lake, key, write_log, record):
+    write_log(
+        record(id="moved", started="2026-03-09T23:00:00Z", ended=None),
+        record(id="moved", started="2026-03-10T01:00:00Z", ended=None),
+        record(id="other"),
+    )
+    days = [DAY - timedelta(days=1), DAY]
+    extract(source(), days, lake, NOW)
+    for day in days:
+        clean(day, [source()], lake, key)
+    told = {one.check: one for one in validate(DAY, [source()], lake).verdicts}["repeated_on_other_days"]
+    assert not told.passed
+    assert not told.blocks
+    assert told.message == "1 executions stand on 2026-03-09 too, such as moved"
+
+
+def test_an_optional_source_that_fails_leaves_the_day_incomplete_and_says_so(source, lake, key, write_log, record):
+    write_log(record())
+    good = source()
+
+    def judged():
+        for one in (good, broken):
+            extract(one, [DAY], lake, NOW)
+        counts = clean(DAY, [good, broken], lake, key).sources
+        told = {one.check: one for one in validate(DAY, [good, broken], lake).verdicts}["inputs"]
+        return [count.clean for count in counts], told.message
+
+    folder = Path(good.path).parent
+    broken = source(name="broken", path=f"{folder}/../other/*.ndjson.gz", optional=True)
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "a.ndjson.gz").write_bytes(gzip.compress(json.dumps(record()).encode() + b"\n"))
+    assert judged() == ([1, 1], "2 inputs read")
+    (other / "a.ndjson.gz").write_bytes(b"no gzip")
+    os.utime(other / "a.ndjson.gz", (0, 0))
+    counts, message = judged()
+    assert counts == [1, 1]
+    assert "the day is incomplete, a source could not be read: broken" in message
+    assert find_dirty_days(broken, lake, NOW, DAY) == {}
+    with pytest.raises(ExtractionError):
+        extract(source(name="broken", path=broken.path), [DAY], lake, NOW)
+    (other / "a.ndjson.gz").write_bytes(gzip.compress(json.dumps(record()).encode() + b"\n"))
+    assert find_dirty_days(broken, lake, NOW, DAY)[DAY].reason == "could not be read the last time"
+    assert judged() == ([1, 1], "2 inputs read")
