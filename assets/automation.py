@@ -49,12 +49,16 @@ def today(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 @dg.sensor(job=daily_pipeline, minimum_interval_seconds=900, default_status=dg.DefaultSensorStatus.RUNNING)
 def late_data(mill: Mill) -> dg.SensorResult:
-    """Days before today whose source has changed since they were run: late, moved or corrected records."""
+    """Days before today whose source has changed since they were run: late, moved or corrected records.
+
+    Older days that were never run are left to whoever wants them: `agentmill run --dirty`, or a backfill.
+    """
     now = datetime.now(UTC)
     found: dict[date, list[str]] = {}
     for source in mill.settings.sources.values():
         for day, dirty in find_dirty_days(source, mill.lake, now, mill.settings.start_date).items():
-            if day < now.date():
+            is_recent = now.date() - day <= timedelta(days=source.lookback_days)
+            if day < now.date() and (is_recent or not dirty.is_new):
                 found.setdefault(day, []).append(f"{source.name} {dirty.state}")
     chosen = sorted(found)[-_MOST_LATE_DAYS:]
     return dg.SensorResult(

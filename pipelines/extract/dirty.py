@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 
 from pipelines.extract.files import ReadInput, read_input, read_inputs, remember
-from pipelines.extract.receipt import ExtractionError, RawReceipt, raw_dataset
+from pipelines.extract.receipt import DIGEST_VERSION, ExtractionError, RawReceipt, raw_dataset
 from pipelines.extract.spool import Spool
 from pipelines.extract.tables import read_day
 from pipelines.extract.traces import read_spans
@@ -27,10 +27,11 @@ State = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Dirty:
-    """Why a day has to be run again, and a word for the state that it would then be in."""
+    """Why a day has to be run again, and a word for the state it would then be in; `is_new` if it was never run."""
 
     reason: str
     state: str
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,14 @@ def find_dirty_days(source: AnySource, lake: Lake, read_at: datetime, since: dat
     reasons = {day: reason for day, reason in told.items() if reason is not None}
     if isinstance(source, TraceSource):
         reasons = _with_neighbours(reasons, set(days))
-    return {day: Dirty(reason, f"{now.days.get(day)} {source.fingerprint[:12]}") for day, reason in reasons.items()}
+    return {
+        day: Dirty(
+            reason,
+            state=f"{now.days.get(day)} {source.fingerprint[:12]}",
+            is_new=lake.receipt(dataset, day, RawReceipt) is None,
+        )
+        for day, reason in reasons.items()
+    }
 
 
 def _difference(source: AnySource, receipt: RawReceipt | None, now: _Look, day: date) -> str | None:
@@ -83,7 +91,8 @@ def _difference(source: AnySource, receipt: RawReceipt | None, now: _Look, day: 
         return None
     if records != receipt.records:
         return f"{receipt.records:,} records then, {records:,} now"
-    return "as many records, but others" if digest != receipt.digest else None
+    is_comparable = receipt.digest_version == DIGEST_VERSION
+    return "as many records, but others" if is_comparable and digest != receipt.digest else None
 
 
 def _with_neighbours(reasons: Mapping[date, str], days: Collection[date]) -> dict[date, str]:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import polars as pl
 from pydantic import BaseModel
 
-from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
+from pipelines.extract.receipt import DIGEST_VERSION, ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
 from pipelines.extract.spool import Spool, add_digests, commit, digest_by_day, event_days
 from pipelines.lake import Lake
 from pipelines.sources.files import FileReading, FileSource, InputFile, Listing, is_appended_to, list_files
@@ -44,6 +44,7 @@ class InputIndex(BaseModel):
     """Which days each file holds, so that a day's run reads only the files that can matter to it."""
 
     source_fingerprint: str
+    digest_version: str = DIGEST_VERSION
     inputs: dict[str, ReadInput] = {}
 
     def may_hold(self, file: InputFile, days: Iterable[date]) -> bool:
@@ -206,8 +207,10 @@ def _load_index(source: FileSource, lake: Lake) -> InputIndex:
     """The index of the last run, or an empty one where the mapping has changed since."""
     stored = lake.get_text(_index_path(source))
     index = InputIndex.model_validate_json(stored) if stored else None
-    fits = index is not None and index.source_fingerprint == source.fingerprint
-    return index if index is not None and fits else InputIndex(source_fingerprint=source.fingerprint)
+    fresh = InputIndex(source_fingerprint=source.fingerprint)
+    if index is None or index.source_fingerprint != fresh.source_fingerprint:
+        return fresh
+    return index if index.digest_version == fresh.digest_version else fresh
 
 
 def _index_path(source: FileSource) -> str:

@@ -4,10 +4,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 
+import polars as pl
 from pydantic import BaseModel, Field
 
 from pipelines.lake import Lake, Receipt
 from pipelines.sources.source import Source
+
+DIGEST_VERSION = pl.__version__
+"""Digests of records are comparable only within one version of the library that makes them."""
 
 
 class ExtractionError(Exception):
@@ -36,6 +40,7 @@ class RawReceipt(Receipt):
     """Why the last attempt to read the source failed, where the day may be told without it; parts are as before."""
     digest: int = 0
     """Of all records of the day, whatever their order and their files: another digest is another day."""
+    digest_version: str = DIGEST_VERSION
     unplaced: int = 0
     """Rows of the source that no day can hold, for want of a time."""
     unknown_attributes: dict[str, int] = Field(default_factory=dict)

@@ -192,6 +192,8 @@ def test_the_sensor_asks_for_the_days_that_changed_and_only_once(flow, write_log
         return {request.partition_key: request.run_key for request in late_data(context).run_requests}
 
     assert asked() == {}
+    write_log(*records_of(record, DAYS[2]), name="c.ndjson")  # never run, and long ago
+    assert asked() == {}
     write_log(*records_of(record, DAYS[1]), record(started=f"{DAYS[1]}T01:00:00Z", ended=None), name="b.ndjson")
     first = asked()
     assert list(first) == [f"{DAYS[1]}"]

@@ -87,6 +87,16 @@ def test_another_configuration_makes_all_its_days_dirty(log):
     assert list(log.dirty(timezone="Europe/Berlin")) == DAYS
 
 
+def test_digests_of_another_version_of_the_library_are_not_compared(log, source, monkeypatch):
+    monkeypatch.setattr("pipelines.extract.dirty.DIGEST_VERSION", "another")
+    log.days[DAYS[1]][0]["state"] = "failed"
+    log.write()
+    assert log.dirty() == {}
+    log.days[DAYS[1]].append(log.of(DAYS[1]))
+    log.write()
+    assert list(log.dirty()) == [DAYS[1]]
+
+
 def test_running_a_dirty_day_makes_it_clean(log, source, lake):
     log.days[DAYS[1]].append(log.of(DAYS[1]))
     log.write()
