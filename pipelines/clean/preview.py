@@ -116,6 +116,8 @@ def _judge(seen: Preview, parts: list[pl.DataFrame], source: AnySource, key: Pse
     for name, count in flagged.iter_rows():
         seen.problems.append(f"{count} flagged as {name}. {QUALITY_FLAGS[name]}")
     for name, mapped in source.mapping.items():
+        if isinstance(source, TraceSource) and mapped.source == name:
+            continue  # part of what is known of traces, not of what the user wrote
         column = _INPUTS.get(name, name)
         if cleaned.executions.height and cleaned.executions[column].null_count() == cleaned.executions.height:
             seen.problems.append(f"`{name}: {mapped.source}` is empty in all {cleaned.executions.height} executions")
