@@ -1,11 +1,15 @@
 """When it runs: yesterday once it is over, today every hour, and whatever a person asks for."""
 
+import logging
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from assets.resources import Mill
-from pipelines.extract import find_dirty_days
+from pipelines.anonymize.errors import describe_error
+from pipelines.extract import ExtractionError, find_dirty_days
+
+log = logging.getLogger(__name__)
 
 _MAX_RUNTIME = {"dagster/max_runtime": str(6 * 3600)}
 
@@ -56,14 +60,21 @@ def late_data(mill: Mill) -> dg.SensorResult:
     now = datetime.now(UTC)
     found: dict[date, list[str]] = {}
     for source in mill.settings.sources.values():
-        for day, dirty in find_dirty_days(source, mill.lake, now, mill.settings.start_date).items():
+        try:
+            dirty_days = find_dirty_days(source, mill.lake, now, mill.settings.start_date)
+        except ExtractionError as error:
+            log.error("%s could not be looked at: %s", source.name, describe_error(error))  # noqa: TRY400 - it may quote data
+            continue
+        for day, dirty in dirty_days.items():
             is_recent = now.date() - day <= timedelta(days=source.lookback_days)
-            if day < now.date() and (is_recent or not dirty.is_new):
+            if day < now.date() and not dirty.needs_consent and (is_recent or not dirty.is_new):
                 found.setdefault(day, []).append(f"{source.name} {dirty.state}")
-    chosen = sorted(found)[-_MOST_LATE_DAYS:]
-    return dg.SensorResult(
-        [dg.RunRequest(run_key=f"late-{day}-{found[day]}", partition_key=day.isoformat()) for day in chosen]
-    )
+    # At most once an hour for the same state: a run may fail, and is asked for again.
+    requests = [
+        dg.RunRequest(run_key=f"late-{day}-{now:%Y-%m-%dT%H}-{found[day]}", partition_key=day.isoformat())
+        for day in sorted(found)[-_MOST_LATE_DAYS:]
+    ]
+    return dg.SensorResult(requests)
 
 
 jobs = (daily_pipeline, daily_tables, derived_tables)

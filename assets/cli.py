@@ -19,6 +19,7 @@ import typer
 
 from assets.display import accounts_table, err, out, progress_of_days, sheet
 from pipelines import demo as marketplace
+from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.clean.preview import count_inputs, preview
@@ -164,9 +165,12 @@ def run(
     if not settings.start_date <= start <= end <= today:
         _stop(f"The days {start} to {end} are no range between `start_date` ({settings.start_date}) and today.")
     days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
+    all_seen = True
     if dirty:
-        days = [day for day in _dirty_days(settings, start, tell=not as_json) if day <= end]
+        changed, all_seen = _dirty_days(settings, start, accept_missing=accept_missing, tell=not as_json)
+        days = [day for day in changed if day <= end]
     code, accounts = _run(settings, days, accept_missing=accept_missing) if days else (0, [])
+    code = code if all_seen else FAILED
     if as_json:
         _print_json({"exit_code": code, "days": [json.loads(one.model_dump_json()) for one in accounts]})
     elif days:
@@ -283,22 +287,25 @@ def demo(
     raise typer.Exit(code)
 
 
-def _dirty_days(settings: Settings, since: date, *, tell: bool) -> list[date]:
-    """The days that differ from what was extracted of them, told with the reason."""
+def _dirty_days(settings: Settings, since: date, *, accept_missing: bool, tell: bool) -> tuple[list[date], bool]:
+    """The days that differ from what was extracted of them, told with the reason; and whether every source was seen."""
     lake, now = settings.open_lake(), datetime.now(UTC)
-    try:
-        found = [
-            (day, name, dirty.reason)
-            for name, source in settings.sources.items()
-            for day, dirty in find_dirty_days(source, lake, now, since).items()
-        ]
-    except ExtractionError as error:
-        err.print(str(error), style="red", soft_wrap=True)
-        raise typer.Exit(FAILED) from None
+    found, all_seen = [], True
+    for name, source in settings.sources.items():
+        try:
+            dirty = find_dirty_days(source, lake, now, since)
+        except ExtractionError as error:
+            err.print(describe_error(error).splitlines()[0], style="red", soft_wrap=True)
+            all_seen = False
+            continue
+        found += [(day, name, one.reason, one.needs_consent and not accept_missing) for day, one in dirty.items()]
     if tell:
-        rows = sorted(found)
+        rows = [
+            (day, name, reason + ("; left alone without --accept-missing" if is_left else ""))
+            for day, name, reason, is_left in sorted(found)
+        ]
         out.print(sheet("Days to run again", ["day", "source", "why"], rows) if rows else "No day has changed.")
-    return sorted({day for day, _, _ in found})
+    return sorted({day for day, _, _, is_left in found if not is_left}), all_seen
 
 
 def _run(settings: Settings, days: Sequence[date], *, accept_missing: bool = False) -> tuple[int, list[DayAccount]]:

@@ -9,6 +9,7 @@ import polars as pl
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.clean import clean_records
 from pipelines.execution import EXECUTION, QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.extract.traces import plain_names
 from pipelines.sources.database import DatabaseSource, Table, as_records
 from pipelines.sources.files import FileReading, FileSource, list_files
 from pipelines.sources.kinds import AnySource
@@ -71,13 +72,13 @@ def _first_traces(source: TraceSource, seen: Preview) -> Iterator[pl.DataFrame]:
     """The executions in the first of a source's files."""
     listing = list_files(source)
     seen.inputs = len(listing.ready)
-    traces = Traces(source)
+    traces = Traces(source, datetime.now(UTC))
     for file in listing.ready[:1]:
         try:
             traces.read(FileReading(source, file))
         except UnreadableInputError as error:
             seen.problems.append(str(error))
-    unknown = ", ".join(f"{name} {count:,}" for name, count in traces.unknown_attributes().items())
+    unknown = ", ".join(f"{name} {count:,}" for name, count in plain_names(traces.unknown_attributes()).items())
     if unknown:
         seen.problems.append(f"attributes that are left out unless `attributes` names them: {unknown}")
     if not listing.ready:

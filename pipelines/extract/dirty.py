@@ -27,11 +27,15 @@ State = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Dirty:
-    """Why a day has to be run again, and a word for the state it would then be in; `is_new` if it was never run."""
+    """Why a day has to be run again, and a word for the state it would then be in; `is_new` if it was never run.
+
+    A day that would be empty then `needs_consent`: it keeps what it has unless the loss is accepted.
+    """
 
     reason: str
     state: str
     is_new: bool
+    needs_consent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ def find_dirty_days(source: AnySource, lake: Lake, read_at: datetime, since: dat
             reason,
             state=f"{now.days.get(day)} {source.fingerprint[:12]}",
             is_new=lake.receipt(dataset, day, RawReceipt) is None,
+            needs_consent=not now.days.get(day, (0, 0))[0],
         )
         for day, reason in reasons.items()
     }
@@ -83,12 +88,12 @@ def _difference(source: AnySource, receipt: RawReceipt | None, now: _Look, day: 
     records, digest = now.days.get(day, (0, 0))
     if receipt is None:
         return f"never run; {records:,} records" if records else None
+    if now.is_missing(receipt, day):
+        return None
     if receipt.failure is not None:
         return "could not be read the last time"
     if receipt.source_fingerprint != source.fingerprint:
         return "extracted under another configuration"
-    if now.is_missing(receipt, day):
-        return None
     if records != receipt.records:
         return f"{receipt.records:,} records then, {records:,} now"
     is_comparable = receipt.digest_version == DIGEST_VERSION
@@ -113,7 +118,7 @@ def _look(source: AnySource, lake: Lake, read_at: datetime) -> _Look:
 def _look_into_files(source: FileSource, lake: Lake, read_at: datetime) -> _Look:
     """Records and digest of each day, by what the files hold now."""
     if isinstance(source, TraceSource):
-        inputs = read_inputs(source, [], lake, read_at, lambda reading: read_spans(Traces(source), reading))
+        inputs = read_inputs(source, [], lake, read_at, lambda reading: read_spans(Traces(source, read_at), reading))
     else:
         nowhere = Spool(lake, raw_dataset(source.name), [])
         inputs = read_inputs(source, [], lake, read_at, lambda reading: read_input(reading, source, read_at, nowhere))

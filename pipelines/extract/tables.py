@@ -43,12 +43,8 @@ def extract_rows(
         for day in days
     }
     if not accept_missing:
-        refuse_loss(
-            source.name,
-            receipts,
-            lake,
-            present=[source.location] if any(records for records, _ in read.values()) else [],
-        )
+        empty = {day: receipt for day, receipt in receipts.items() if not receipt.records}
+        refuse_loss(source.name, empty, lake, present=[])
     commit(spool, receipts, lake)
     return receipts
 
@@ -61,7 +57,7 @@ def read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime,
     for rows in table.read_day(day):
         came, counted = came + rows.height, rows[COUNTED][0]
         batch = as_records(rows.drop(COUNTED), source)
-        batch = _only(day, batch.with_columns(event_days(batch, source, read_at)[0]))
+        batch = _only(day, batch.with_columns(event_days(batch, source, read_at)[0]), source)
         of_day += batch.height
         add_digests(digests, digest_by_day(batch))
         spool.add(batch)
@@ -70,7 +66,14 @@ def read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime,
     return of_day, digests.get(day, 0)
 
 
-def _only(day: date, batch: pl.DataFrame) -> pl.DataFrame:
-    """The records of the day: nearly always all of them, and then nothing is copied."""
+def _only(day: date, batch: pl.DataFrame, source: DatabaseSource) -> pl.DataFrame:
+    """The records of the day: nearly always all of them, and then nothing is copied.
+
+    A row whose time cannot be read (an hour that clocks skip) is of the day that is written in it.
+    """
+    if batch["day"].null_count():
+        written = [batch["record"].struct.field(name).cast(pl.String).str.head(10) for name in source.time_fields]
+        told = pl.DataFrame(written).select(pl.coalesce(pl.all()).str.to_date(strict=False)).to_series()
+        batch = batch.with_columns(day=batch["day"].zip_with(batch["day"].is_not_null(), told))
     is_of_day = (batch["day"] == day).fill_null(value=False)
     return batch if is_of_day.all() else batch.filter(is_of_day)

@@ -4,10 +4,13 @@ A span is indexed by the day it started on; an execution belongs to the day its 
 on for longer than a day loses what lies farther away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 
+import polars as pl
+
+from pipelines.anonymize.text import sanitize_texts
 from pipelines.extract.files import ReadInput, commit_inputs, read_inputs
 from pipelines.extract.receipt import RawReceipt, raw_dataset
 from pipelines.extract.spool import Spool, digest_by_day
@@ -17,6 +20,8 @@ from pipelines.sources.spans import TraceSource
 from pipelines.sources.spans.traces import Traces
 
 _AROUND = timedelta(days=1)
+_NUMBERS = r"\d{4,}|\d+[.-]\d+[.-]\d+"
+"""What names of attributes have no use for: addresses, telephone numbers, ids."""
 _MOST_DAYS = 7
 """Days whose spans are held at once."""
 
@@ -31,7 +36,7 @@ def extract_traces(
     receipts: dict[date, RawReceipt] = {}
     for start in range(0, len(days), _MOST_DAYS):
         chosen = days[start : start + _MOST_DAYS]
-        traces = Traces(source)
+        traces = Traces(source, read_at)
         wider = sorted({day + shift for day in chosen for shift in (-_AROUND, timedelta(), _AROUND)})
         inputs = read_inputs(source, wider, lake, read_at, partial(read_spans, traces))
         spool = Spool(lake, raw_dataset(source.name), chosen)
@@ -45,7 +50,7 @@ def extract_traces(
             lake=lake,
             read_at=read_at,
             accept_missing=accept_missing,
-            unknown_attributes=traces.unknown_attributes(),
+            unknown_attributes=plain_names(traces.unknown_attributes()),
         )
     return receipts
 
@@ -54,3 +59,10 @@ def read_spans(traces: Traces, reading: FileReading) -> ReadInput:
     """Read one file and account for it by the days its spans started on."""
     counts, content = traces.read(reading)
     return ReadInput(file=reading.file, sha256=reading.sha256, records=counts, digests=digest_by_day(content))
+
+
+def plain_names(counts: Mapping[str, int]) -> dict[str, int]:
+    """The counts by name, without names that hold something private."""
+    names = pl.Series(list(counts), dtype=pl.String)
+    plain = names.filter((sanitize_texts(names) == names) & ~names.str.contains(_NUMBERS))
+    return {name: counts[name] for name in plain}

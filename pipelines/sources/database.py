@@ -3,6 +3,8 @@
 Columns whose types readers round, refuse or misread (decimals, dates of zeros, enums, arrays ...) arrive as text.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +33,9 @@ _BATCH_ROWS = 50_000
 _MARGIN = timedelta(hours=3)
 """Clocks go back by less: local times around midnight are read with this margin and dated afterwards."""
 
+_END = re.compile(r";\s*(?:--[^\n]*\s*)*$")
+"""The end of a statement, which a subquery must not have."""
+
 TimeKind = Literal["instant", "local", "number"]
 
 # Types that arrive as they are. PostgreSQL: object ids of pg_type; MySQL: field types of the client protocol.
@@ -41,7 +46,7 @@ _POSTGRES_ADDRESS = 869
 _MYSQL_NUMBERS = frozenset((1, 2, 3, 4, 5, 8, 9))
 _MYSQL_TEXTS = frozenset((249, 250, 251, 252, 253, 254))
 _MYSQL_TIMES: dict[int, TimeKind] = {7: "instant", 10: "local", 12: "local"}
-_MYSQL_BIGINT, _MYSQL_BIT, _MYSQL_UNSIGNED, _MYSQL_BINARY = 8, 16, 32, 63
+_MYSQL_BIGINT, _MYSQL_BIT, _MYSQL_UNSIGNED, _MYSQL_BINARY, _MYSQL_GEOMETRY = 8, 16, 32, 63, 255
 _PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -57,9 +62,12 @@ class DatabaseSource(Source):
     @classmethod
     def _known_database(cls, url: SecretStr) -> SecretStr:
         try:
-            backend = sa.make_url(url.get_secret_value()).get_backend_name()
-        except sa.exc.ArgumentError:
+            parsed = sa.make_url(url.get_secret_value())
+            backend = parsed.get_backend_name()
+        except (sa.exc.ArgumentError, ValueError):
             raise ValueError("it is no database URL such as postgresql://user:password@host/database") from None
+        if any(mark in (parsed.host or "") for mark in "@#"):
+            raise ValueError("write `@` and `#` of a password as %40 and %23")
         if backend not in _DRIVERS:
             raise ValueError(f"`{backend}` is not read yet; there are: {', '.join(_DRIVERS)}")
         return url
@@ -80,9 +88,10 @@ class DatabaseSource(Source):
 
     @property
     def location(self) -> str:
-        """Where it reads, for people: no password."""
-        url = sa.make_url(self.url.get_secret_value()).render_as_string(hide_password=True)
-        return f"{self.table or 'a query'} of {url}"
+        """Where it reads, for people: neither user nor password nor options, which may hold one."""
+        url = sa.make_url(self.url.get_secret_value())
+        shown = sa.URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database)
+        return f"{self.table or 'a query'} of {shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +111,18 @@ class Table:
         url = sa.make_url(source.url.get_secret_value())
         self._is_mysql = _DRIVERS[url.get_backend_name()].startswith("mysql")
         self._engine = sa.create_engine(url.set(drivername=_DRIVERS[url.get_backend_name()]), poolclass=NullPool)
+        sa.event.listen(self._engine, "connect", self._set_session)
         self._quote = self._engine.dialect.identifier_preparer.quote
         self._rows = self._relation()
         with self._errors_told():
             self._columns = self._describe()
         self._selected = ", ".join(f"{column.select} as {self._quote(column.name)}" for column in self._columns)
+        times = {column.name for column in self._columns if column.time not in (None, "number")}
+        self._selected_as_text = ", ".join(
+            f"{f'{self._quote(column.name)}::text' if column.name in times else column.select} "
+            f"as {self._quote(column.name)}"
+            for column in self._columns
+        )
         self._times = [self._time_column(name) for name in source.time_fields]
 
     def read_day(self, day: date) -> Iterator[pl.DataFrame]:
@@ -120,8 +136,9 @@ class Table:
 
     def sample(self, most: int) -> pl.DataFrame:
         """Some rows, whichever the database finds first."""
+        finite = self._selected if self._is_mysql else self._selected_as_text
         with self._errors_told():
-            batches = list(self._stream(f"select {self._selected} from {self._rows} limit {most:d}"))  # noqa: S608
+            batches = list(self._stream(f"select {finite} from {self._rows} limit {most:d}"))  # noqa: S608
         return pl.concat(batches) if batches else pl.DataFrame()
 
     def count_unplaced(self, read_at: datetime) -> int:
@@ -139,16 +156,33 @@ class Table:
             sql = f"select count(*) from {self._rows} where {condition}"  # noqa: S608
             return int(connection.exec_driver_sql(_literally(sql)).scalar_one())
 
+    @property
+    def _session(self) -> list[str]:
+        """What makes the session's zone and formats ours, whatever the server or the user is set to."""
+        return ["set time_zone = '+00:00'"] if self._is_mysql else ["set timezone = 'UTC'", "set datestyle = 'ISO'"]
+
+    def _set_session(self, connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's own class
+        cursor = connection.cursor()
+        for statement in self._session:
+            cursor.execute(statement)
+        cursor.close()
+        connection.commit()
+
     def _relation(self) -> str:
         if self._source.table is not None:
             return ".".join(self._quote(part) for part in self._source.table.split("."))
-        return f"({str(self._source.query).rstrip().rstrip(';')}) as records"
+        return f"({_END.sub('', str(self._source.query))}\n) as records"
 
     def _describe(self) -> list[Column]:
         """The columns of the rows, from a statement that returns none of them."""
         with self._engine.connect() as connection:
             cursor = connection.exec_driver_sql(_literally(f"select * from {self._rows} limit 0")).cursor  # noqa: S608
             assert cursor is not None  # noqa: S101 - a SELECT has one
+            repeated = [name for name, times in Counter(str(one[0]) for one in cursor.description).items() if times > 1]
+            if repeated:
+                raise UnreadableInputError(
+                    f"{self._source.location} has two columns of one name: {', '.join(repeated)}"
+                )
             if self._is_mysql:
                 return [self._mysql_column(field) for field in cursor._result.fields]  # noqa: SLF001
             types = [(str(name), int(str(oid))) for name, oid, *_ in cursor.description]
@@ -171,11 +205,13 @@ class Table:
             time = _MYSQL_TIMES[kind]
             offset = "'+00:00'" if time == "instant" else "''"
             as_text = f"concat(replace(cast({quoted} as char), ' ', 'T'), {offset})"
-            return Column(field.name, quoted if self._is_only_time(field.name) else as_text, time)
+            return Column(field.name, as_text, time)  # never as it is: a month of zero would end the reader
         if kind in _MYSQL_NUMBERS and not (kind == _MYSQL_BIGINT and field.flags & _MYSQL_UNSIGNED):
             return Column(field.name, quoted, "number")
         if kind in _MYSQL_TEXTS:
             return Column(field.name, f"hex({quoted})" if field.charsetnr == _MYSQL_BINARY else quoted)
+        if kind == _MYSQL_GEOMETRY:
+            return Column(field.name, f"st_astext({quoted})")
         return Column(field.name, f"cast({quoted}{' + 0' if kind == _MYSQL_BIT else ''} as char)")
 
     def _is_only_time(self, name: str) -> bool:
@@ -232,18 +268,17 @@ class Table:
 
     def _read(self, sql: str) -> Iterator[pl.DataFrame]:
         url = sa.make_url(self._source.url.get_secret_value())
-        if not url.host or url.host.startswith("/"):
+        if not url.host or url.host.startswith("/") or url.query:  # the bulk reader knows neither sockets nor options
             yield from self._read_slowly(sql)
             return
         plain = url.set(drivername="mysql" if self._is_mysql else "postgresql")
-        settings = ["set time_zone = '+00:00'"] if self._is_mysql else ["set timezone = 'UTC'", "set datestyle = 'ISO'"]
         try:
             batches = cx.read_sql(
                 plain.render_as_string(hide_password=False),
                 sql,
                 return_type="arrow_stream",
                 batch_size=_BATCH_ROWS,
-                pre_execution_query=settings,
+                pre_execution_query=self._session,
             )
             yield from (pl.DataFrame(pl.from_arrow(batch)) for batch in batches if batch.num_rows)
         except BaseException as error:
@@ -264,6 +299,8 @@ class Table:
         """Tell what went wrong without the data or the password that drivers quote."""
         try:
             yield
+        except sa.exc.DataError:
+            raise UnreadableInputError(f"{self._source.location} holds a value that its query cannot convert") from None
         except sa.exc.DBAPIError as error:
             told = str(error.orig).splitlines()[0]
             raise UnreadableInputError(f"{self._source.location} cannot be read: {told}") from None

@@ -200,3 +200,18 @@ def test_the_sensor_asks_for_the_days_that_changed_and_only_once(flow, write_log
     assert asked() == first
     assert flow.run(DAYS[1]).success
     assert asked() == {}
+
+
+def test_a_source_that_cannot_be_read_does_not_keep_the_sensor_from_the_others(flow, write_log, record, tmp_path):
+    write_log(*records_of(record, DAYS[0]), name="a.ndjson")
+    assert flow.run(DAYS[0]).success
+    write_log(*records_of(record, DAYS[0]), record(started=f"{DAYS[0]}T01:00:00Z", ended=None), name="a.ndjson")
+    config = json.loads((tmp_path / "agentmill.yaml").read_text())
+    gone = {"kind": "database", "url": "postgresql://127.0.0.1:1/x", "table": "runs"}
+    mapping = {"agent_name": "agent", "status": "state", "started_at": "started"}
+    config["sources"] = {"gone": {**gone, "mapping": mapping}, **config["sources"]}
+    (tmp_path / "agentmill.yaml").write_text(json.dumps(config))
+    context = dg.build_sensor_context(
+        instance=flow.instance, resources={"mill": Mill(config=str(tmp_path / "agentmill.yaml"))}
+    )
+    assert [request.partition_key for request in late_data(context).run_requests] == [f"{DAYS[0]}"]

@@ -3,6 +3,7 @@
 from datetime import date, datetime, timedelta
 
 import psycopg
+import pymysql
 import pytest
 from conftest import DAY, NOW
 from psycopg import sql
@@ -240,3 +241,76 @@ def test_a_socket_is_read_through_the_driver(empty_database, lake):
 def test_a_sample_needs_no_time(database):
     make_runs(database, ("1", "'a'", "'success'", "null"))
     assert Table(source_of(database)).sample(10).height == 1
+
+
+def test_an_hour_that_clocks_skip_is_quarantined_on_the_day_it_names(database, lake, key):
+    column = "datetime" if hasattr(database, "name") else "timestamp"
+    make_runs(
+        database,
+        ("1", "'a'", "'success'", "'2026-03-29 02:30:00'"),
+        columns=f"id int, agent varchar(20), state varchar(20), started {column}",
+    )
+    source = source_of(database, timezone="Europe/Berlin")
+    days = [date(2026, 3, 28), date(2026, 3, 29), date(2026, 3, 30)]
+    now = datetime.fromisoformat("2026-04-02T00:00:00+00:00")
+    receipts = extract(source, days, lake, now)
+    assert [receipts[day].rows for day in days] == [0, 1, 0]
+    parts = [lake.read(part) for part in receipts[days[1]].parts]
+    assert clean_records(parts, source, key, now, days[1]).quarantine["reason"].to_list() == ["bad_timestamp"]
+
+
+def test_dates_that_are_partly_zero_hold_up_no_other_day_and_no_sample(mariadb, lake):
+    make_runs(
+        mariadb,
+        ("1", "'a'", "'success'", "'2026-03-00 00:00:00'"),
+        ("2", "'a'", "'success'", "'2026-02-28 10:00:00'"),
+        ("3", "'a'", "'success'", "'0000-00-00 00:00:00'"),
+        columns="id int, agent varchar(20), state varchar(20), started datetime",
+    )
+    day = date(2026, 2, 28)
+    assert extract(source_of(mariadb), [day], lake, NOW)[day].rows >= 1
+    assert Table(source_of(mariadb)).sample(10).height == 3
+
+
+def test_a_sample_holds_times_that_no_day_can(postgres):
+    make_runs(
+        postgres,
+        ("1", "'a'", "'success'", "'infinity'"),
+        columns="id int, agent text, state text, started timestamptz",
+    )
+    assert Table(source_of(postgres)).sample(10)["started"].to_list() == ["infinity"]
+
+
+@pytest.mark.parametrize("end", ["; -- done", " -- all of them", ";\n-- one\n-- two\n"])
+def test_a_query_may_end_in_a_comment(database, lake, end):
+    make_runs(database, ("1", "'a'", "'success'", "'2026-03-10 10:00:00'"))
+    assert extract(source_of(database, query=f"select * from runs{end}"), [DAY], lake, NOW)[DAY].rows == 1
+
+
+def test_two_columns_of_one_name_are_told(postgres, lake):
+    make_runs(postgres)
+    with pytest.raises(ExtractionError, match="two columns of one name: id"):
+        extract(source_of(postgres, query="select *, 1 as id from runs"), [DAY], lake, NOW)
+
+
+def test_options_of_a_url_are_no_obstacle_and_a_password_among_them_is_not_told(database, lake):
+    make_runs(database, ("1", "'a'", "'success'", "'2026-03-10 10:00:00'"))
+    option = "charset=utf8mb4" if hasattr(database, "name") else "password=hunter2"
+    source = source_of(database, url=f"{database.url}?{option}")
+    receipt = extract(source, [DAY], lake, NOW)[DAY]
+    assert receipt.rows == 1
+    assert "hunter2" not in receipt.model_dump_json()
+
+
+def test_a_server_in_another_zone_counts_in_utc(mariadb, lake):
+    make_runs(mariadb, ("1", "'a'", "'success'", "'2026-03-10 10:00:00'"))
+    with pymysql.connect(host="127.0.0.1", user="root", autocommit=True) as connection:
+        cursor = connection.cursor()
+        cursor.execute("select @@global.time_zone")
+        (before,) = cursor.fetchone()
+        cursor.execute("set global time_zone = '-12:00'")
+        try:
+            receipt = extract(source_of(mariadb), [DAY], lake, datetime.fromisoformat("2026-03-10T23:30:00+00:00"))[DAY]
+        finally:
+            cursor.execute("set global time_zone = %s", [before])
+    assert (receipt.rows, receipt.unplaced) == (1, 0)

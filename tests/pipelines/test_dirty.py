@@ -131,6 +131,8 @@ def test_rows_are_looked_at_within_the_lookback(database, lake):
     assert dirty() == {DAYS[1]: "as many records, but others"}
     database.run(f"update runs set started = '{DAYS[2]} 12:00:00' where id = 1")
     assert dirty() == {DAYS[1]: "1 records then, 0 now", DAYS[2]: "1 records then, 2 now"}
+    consent = {day: one.needs_consent for day, one in find_dirty_days(source, lake, NOW, START).items()}
+    assert consent == {DAYS[1]: True, DAYS[2]: False}
 
 
 def test_a_span_makes_the_days_dirty_whose_executions_may_hold_it(tmp_path, lake, write_log):

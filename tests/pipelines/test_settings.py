@@ -106,7 +106,7 @@ def test_a_secret_comes_from_the_variable_that_the_file_names(monkeypatch):
     ]
     monkeypatch.setenv("APP_DATABASE_URL", "postgresql://u:hunter2@db/x")
     settings = parse_settings(DATABASE, Path("x"))
-    assert settings.sources["app"].location == "runs of postgresql://u:***@db/x"
+    assert settings.sources["app"].location == "runs of postgresql://db/x"
     assert "hunter2" not in repr(settings)
 
 

@@ -216,6 +216,47 @@ def test_neither_the_order_of_spans_nor_circles_among_them_matter(data):
     assert (expected["input_tokens"].sum() or 0) <= (given["input_tokens"].sum() or 0)
 
 
+def test_lines_that_are_no_spans_are_quarantined(recorder, executions):
+    recorder.span("invoke_agent", AGENT, 1, 9)
+    line = recorder.request()
+    no_id = line.replace('"spanId"', '"idOfSpan"')
+    done = executions(line, '{"resourceSpans": {}}', '{"resourceSpans": null}', '{"other": 1}', no_id)
+    assert done.executions.height == 1
+    assert done.quarantine["reason"].to_list() == ["malformed"] * 4
+
+
+def test_an_attribute_without_a_name_is_left_out(recorder, executions):
+    recorder.span("invoke_agent", {**AGENT, "my.tag": "x"}, 1, 9)
+    assert executions(recorder.request().replace('"key": "my.tag", ', "")).executions.height == 1
+
+
+def test_a_span_with_a_broken_clock_is_quarantined_where_its_file_is(recorder, executions):
+    recorder.span("invoke_agent", AGENT, 1, 9)
+    good = recorder.request()
+    broken = good.replace(recorder.exporter.get_finished_spans()[0].context.span_id.to_bytes(8, "big").hex(), "f" * 16)
+    start = str(MIDNIGHT_NS + 10**9)
+    done = executions(good, broken.replace(start, "0"), "{broken")
+    assert done.executions.height == 1
+    assert sorted(done.quarantine["reason"]) == ["malformed", "timestamp_out_of_range"]
+
+
+def test_spans_that_lost_their_parents_belong_to_the_only_agent(recorder, executions):
+    agent = recorder.span("invoke_agent", AGENT, 1, 9)
+    lost = recorder.span("not exported", {}, 2, 8, agent)
+    recorder.span("chat", {**CHAT, "gen_ai.usage.input_tokens": 7}, 3, 4, lost)
+    kept = [span for span in recorder.exporter.get_finished_spans() if span.name != "not exported"]
+    row = executions(recorder.request(kept)).executions.row(0, named=True)
+    assert (row["input_tokens"], row["llm_calls"]) == (7, 1)
+
+
+def test_names_of_attributes_that_hold_something_private_are_not_told(recorder, tmp_path, lake, write_log):
+    recorder.span(
+        "invoke_agent", {**AGENT, "peer.10.1.2.3": "x", "k.sk-" + "proj-" + "a1B2" * 8: "x", "my.tag": "y"}, 1, 9
+    )
+    write_log(recorder.request())
+    assert extract(source_of(tmp_path), [DAY], lake, NOW)[DAY].unknown_attributes == {"my.tag": 1}
+
+
 def observation(**overrides):
     return json.dumps(
         {
@@ -262,6 +303,11 @@ def test_a_trace_of_langfuse_is_its_outermost_observation(executions):
     row = executions(*lines, kind="langfuse").executions.row(0, named=True)
     assert (row["agent_name"], row["llm_calls"], row["tool_names"]) == ("planner", 1, ["search"])
     assert (row["input_tokens"], row["cost_usd"]) == (10, Decimal("0.003"))
+
+
+def test_an_observation_that_is_its_own_parent_is_a_root(executions):
+    row = executions(observation(parentObservationId="o1"), kind="langfuse").executions.row(0, named=True)
+    assert (row["input_tokens"], row["llm_calls"]) == (10, 1)
 
 
 def test_a_cost_that_nobody_knows_is_not_zero(executions):

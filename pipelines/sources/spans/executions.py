@@ -8,7 +8,7 @@ import polars as pl
 
 from pipelines.sources.spans.span import SPAN, TEXTS, USAGE
 
-_DEEPEST = 200
+_DEEPEST = 1_000
 _TIMEOUT = r"(?i)time(?:d )?out|deadline.?exceeded"
 _KEY = ["trace_id", "span_id"]
 _SAYS_WHY = ("error_type", "error_message", "stack")
@@ -33,7 +33,8 @@ def as_executions(spans: pl.DataFrame) -> pl.DataFrame:
 
     The order of the spans does not matter, and a span that came twice counts once.
     """
-    unique = spans.sort("started_at", "completed_at", nulls_last=True).unique(_KEY, keep="last", maintain_order=True)
+    rooted = spans.with_columns(parent_id=pl.when(pl.col("parent_id") != pl.col("span_id")).then("parent_id"))
+    unique = rooted.sort("started_at", "completed_at", nulls_last=True).unique(_KEY, keep="last", maintain_order=True)
     owned = _with_owner(unique).filter(pl.col("owner").is_not_null())
     below = owned.sort("started_at", "span_id").group_by("trace_id", "owner")
     llm, tool = pl.col("role") == "llm", pl.col("role") == "tool"
@@ -87,8 +88,12 @@ def _with_owner(spans: pl.DataFrame) -> pl.DataFrame:
             break
     done.append(climbing.select(*_KEY, "agent", "topmost"))  # a circle of parents
     found = pl.concat(done).with_columns(has_agent=pl.col("agent").is_not_null().any().over("trace_id"))
-    owner = pl.when("has_agent").then("agent").otherwise("topmost")
-    return spans.join(found.select(*_KEY, owner=owner), on=_KEY, how="left", maintain_order="left")
+    # Where a trace has one agent only, AI spans that have lost their parents are its own.
+    agents = pl.col("agent").drop_nulls()
+    sole = pl.when(agents.n_unique().over("trace_id") == 1).then(agents.first().over("trace_id"))
+    owned = found.with_columns(sole=sole).join(spans.select(*_KEY, "is_ai"), on=_KEY)
+    owner = pl.when("has_agent").then(pl.coalesce("agent", pl.when("is_ai").then("sole"))).otherwise("topmost")
+    return spans.join(owned.select(*_KEY, owner=owner), on=_KEY, how="left", maintain_order="left")
 
 
 def _usage(owned: pl.DataFrame) -> pl.DataFrame:

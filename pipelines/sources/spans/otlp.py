@@ -22,7 +22,7 @@ from opentelemetry.semconv._incubating.attributes import (
 )
 
 from pipelines.sources.casting import to_counts, to_money, to_reals, to_text
-from pipelines.sources.duck import query
+from pipelines.sources.duck import query, query_column
 from pipelines.sources.spans.span import SPAN, TEXTS, USAGE
 
 _OPERATION = gen_ai_attributes.GEN_AI_OPERATION_NAME
@@ -96,7 +96,7 @@ _OBJECT = """
             item->>'$.boolValue', item::varchar)))::varchar
          from (select unnest(from_json(entry->'$.value.arrayValue.values', '["JSON"]')) as item)),
         (entry->'$.value.kvlistValue.values')::varchar))
-     from (select unnest(from_json({attributes}, '["JSON"]')) as entry))
+     from (select unnest(from_json({attributes}, '["JSON"]')) as entry) where entry->>'$.key' is not null)
 """
 _EXPLODE = """
     with resources as (
@@ -165,6 +165,11 @@ def _told(found: pl.DataFrame, is_error: pl.Series) -> dict[str, pl.Series]:
     told["error_message"] = _coalesce(told["error_message"], found["told"].set(~is_error, None))
     told["framework"] = _coalesce(told["framework"], found["scope"])
     return told
+
+
+def is_otlp(records: pl.Series) -> pl.Series:
+    """Which lines are export requests of traces."""
+    return query_column(records, "coalesce(json_type(record, '$.resourceSpans'), '') = 'ARRAY'")
 
 
 def count_unknown(spans: pl.DataFrame) -> dict[str, int]:
