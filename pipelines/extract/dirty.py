@@ -1,5 +1,6 @@
 """Which days have to be run again: late, moved or changed records, days never run, another configuration."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -20,6 +21,7 @@ from pipelines.sources.streams import UnreadableInputError
 
 _DAY = timedelta(days=1)
 
+log = logging.getLogger(__name__)
 
 State = tuple[int, int]
 """How many records a day has, and their digest."""
@@ -63,12 +65,14 @@ def find_dirty_days(source: AnySource, lake: Lake, read_at: datetime, since: dat
     try:
         now = _look(source, lake, read_at)
     except ExtractionError:
-        if source.optional:
-            return {}
-        raise
+        if not source.optional:
+            raise
+        log.warning("%s is optional and could not be looked at", source.name)
+        return {}
     dataset = raw_dataset(source.name)
     days = [day for day in sorted({*lake.days(dataset), *now.days}) if since <= day <= read_at.date()]
-    told = {day: _difference(source, lake.receipt(dataset, day, RawReceipt), now, day) for day in days}
+    receipts = {day: lake.receipt(dataset, day, RawReceipt) for day in days}
+    told = {day: _difference(source, receipt, now, day) for day, receipt in receipts.items()}
     reasons = {day: reason for day, reason in told.items() if reason is not None}
     if isinstance(source, TraceSource):
         reasons = _with_neighbours(reasons, set(days))
@@ -76,7 +80,7 @@ def find_dirty_days(source: AnySource, lake: Lake, read_at: datetime, since: dat
         day: Dirty(
             reason,
             state=f"{now.days.get(day)} {source.fingerprint[:12]}",
-            is_new=lake.receipt(dataset, day, RawReceipt) is None,
+            is_new=receipts[day] is None,
             needs_consent=not now.days.get(day, (0, 0))[0],
         )
         for day, reason in reasons.items()

@@ -144,16 +144,8 @@ class Table:
     def count_unplaced(self, read_at: datetime) -> int:
         """How many rows no day can hold: they have no time, or one before 2000 or in the future."""
         placed = self._within(EARLIEST, read_at + FUTURE_TOLERANCE)
-        return self._count(f"({placed}) is not true")
-
-    def count_day(self, day: date) -> int:
-        """How many rows may lie in the UTC day, by the source's own count."""
-        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        return self._count(self._within(start, start + timedelta(days=1)))
-
-    def _count(self, condition: str) -> int:
+        sql = f"select count(*) from {self._rows} where ({placed}) is not true"  # noqa: S608
         with self._errors_told(), self._engine.connect() as connection:
-            sql = f"select count(*) from {self._rows} where {condition}"  # noqa: S608
             return int(connection.exec_driver_sql(_literally(sql)).scalar_one())
 
     @property

@@ -68,7 +68,7 @@ def judge_inputs(receipt: CleanReceipt) -> Verdict:
     unplaced = {count.source: count.unplaced for count in receipt.sources if count.unplaced}
     problems = {
         "no input holds a record of the day": missing,
-        "inputs still being written were left out": growing,
+        "inputs are still being written, NDJSON was read so far and others were left out": growing,
         "the day is incomplete, a source could not be read": [
             f"{count.source} ({count.failure})" for count in receipt.sources if count.failure is not None
         ],

@@ -146,7 +146,7 @@ def _verdict_on(check: str, severity: Severity, executions: int, findings: list[
 
 
 def _told(finding: Finding) -> str:
-    such_as = f", such as {', '.join(finding.examples)}" if finding.examples else ""
+    such_as = f", such as {' and '.join(finding.examples[:2])}" if finding.examples else ""
     return f"{finding.rule} {finding.failed} of {finding.of} fail{such_as}"
 
 
