@@ -1,6 +1,6 @@
 """Clean executions and their quarantine, from one computation, with the verdict on each day."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import date
 
 import dagster as dg
@@ -8,20 +8,25 @@ import dagster as dg
 from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results, table
-from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt, clean
+from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt, clean, types_of
 from pipelines.execution import QUARANTINE_REASONS
+from pipelines.record_types import EXECUTION_LOGS, EXECUTIONS, USER_AGENT_PREFERENCES
+from pipelines.sources.source import Source
 from pipelines.validate import validate
 from pipelines.validate.verdict import CHECKS, GATE, Check, judge_gate
 
 _GRAINS = {
-    CLEAN_EXECUTIONS: "Typed, deduplicated, anonymized. Grain: one terminal attempt of one agent run.",
-    QUARANTINED: "Records that cannot be executions, with place, reason and structure. Grain: one record.",
+    EXECUTIONS.clean_name: "Typed, deduplicated, anonymized. Grain: one terminal attempt of one agent run.",
+    EXECUTION_LOGS.clean_name: "Lines that executions wrote, sanitized. Grain: one line.",
+    USER_AGENT_PREFERENCES.clean_name: "What users said of agents, anonymized. Grain: user and agent, as last said.",
 }
+_REFUSED = "Records of which no row can be made, with place, reason and structure. Grain: one record."
 
 
-def clean_assets(source_names: Iterable[str]) -> dg.AssetsDefinition:
+def clean_assets(sources: Collection[Source]) -> dg.AssetsDefinition:
     """The clean zone, downstream of the raw assets of these sources."""
-    raw = [f"raw_{name}" for name in source_names]
+    raw = [f"raw_{source.name}" for source in sources]
+    grains = {kind.clean_name: _GRAINS[kind.clean_name] for kind in types_of(sources)} | {QUARANTINED: _REFUSED}
 
     @dg.multi_asset(
         specs=[
@@ -34,7 +39,7 @@ def clean_assets(source_names: Iterable[str]) -> dg.AssetsDefinition:
                 kinds={"polars", "parquet"},
                 owners=["team:data-engineering"],
             )
-            for name, description in _GRAINS.items()
+            for name, description in grains.items()
         ],
         check_specs=[
             *(dg.AssetCheckSpec(check.name, asset=CLEAN_EXECUTIONS, description=_ask(check)) for check in CHECKS),
@@ -44,7 +49,7 @@ def clean_assets(source_names: Iterable[str]) -> dg.AssetsDefinition:
         retry_policy=patience,
     )
     @guarded
-    def clean_zone(context: dg.AssetExecutionContext, mill: Mill) -> tuple[dg.MaterializeResult, dg.MaterializeResult]:
+    def clean_zone(context: dg.AssetExecutionContext, mill: Mill) -> tuple[dg.MaterializeResult]:
         sources, verdicts = list(mill.settings.sources.values()), {}
         for day in each_day(context, "clean"):
             receipt = clean(day, sources, mill.lake, mill.key)
@@ -52,9 +57,9 @@ def clean_assets(source_names: Iterable[str]) -> dg.AssetsDefinition:
             _show(context, day, receipt)
         checks = check_results(context, CLEAN_EXECUTIONS, {day: judged.verdicts for day, judged in verdicts.items()})
         checks += check_results(context, CLEAN_EXECUTIONS, {max(verdicts): [judge_gate(verdicts.values())]})
-        return (
-            dg.MaterializeResult(asset_key=CLEAN_EXECUTIONS, check_results=checks),
-            dg.MaterializeResult(asset_key=QUARANTINED),
+        return tuple(  # type: ignore[return-value]  # Dagster takes the annotation for any number of tables
+            dg.MaterializeResult(asset_key=name, check_results=checks if name == CLEAN_EXECUTIONS else [])
+            for name in grains
         )
 
     return clean_zone
@@ -76,9 +81,11 @@ def _show(context: dg.AssetExecutionContext, day: date, receipt: CleanReceipt) -
         (count.source, count.received, count.clean, sum(count.quarantined.values()), count.duplicates)
         for count in receipt.sources
     ]
+    for kind in receipt.types():
+        rows = sum(part.rows for part in receipt.parts_of(kind))
+        context.add_asset_metadata({"dagster/row_count": rows}, asset_key=kind.clean_name, partition_key=f"{day}")
     context.add_asset_metadata(
         {
-            "dagster/row_count": receipt.rows,
             "quarantined": sum(records for _, _, records, _ in refused),
             "duplicates": sum(count.duplicates for count in receipt.sources),
             "accounts": table(["source", "received", "clean", "quarantined", "duplicates"], accounts),

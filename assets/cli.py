@@ -118,23 +118,24 @@ def check_config(*, as_json: AsJson = False) -> None:
 @source_app.command("preview")
 def preview_source(
     name: str,
-    rows: Annotated[int, typer.Option(help="How many sample executions to show.")] = 5,
+    rows: Annotated[int, typer.Option(help="How many sample rows to show.")] = 5,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a source would become: sample executions, anonymized, and every problem in its first records."""
+    """Show what a source would become: sample rows, anonymized, and every problem in its first records."""
     settings = load_settings()
     if name not in settings.sources:
         _stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
-    seen = preview(settings.sources[name], settings.read_key())
-    sample = seen.executions.head(rows)
+    source = settings.sources[name]
+    seen = preview(source, settings.read_key())
+    sample = seen.rows.head(rows)
     known = [column for column in sample.columns if sample[column].null_count() < sample.height]
     sample = sample.select(known)
     if as_json:
         samples = json.loads(sample.write_json())
         _print_json({"inputs": seen.inputs, "records": seen.records, "problems": seen.problems, "sample": samples})
         return
-    out.print(f"{seen.records:,} records read of {seen.inputs} inputs: {seen.executions.height:,} executions.")
+    out.print(f"{seen.records:,} records read of {seen.inputs} inputs: {seen.rows.height:,} {source.records}.")
     values = [[column, *("" if value is None else value for value in sample[column].to_list())] for column in known]
     out.print(sheet("Sample", ["column", *(str(number) for number in range(1, sample.height + 1))], values))
     for problem in seen.problems:

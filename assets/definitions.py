@@ -2,10 +2,12 @@
 
 import dagster as dg
 
-from assets import automation, failures, regression, report, rollup, warehouse
+from assets import automation, failures, regression, report, rollup
 from assets.clean import clean_assets
 from assets.extract import raw_asset
 from assets.resources import Mill
+from assets.warehouse import published_asset
+from pipelines.clean import types_of
 from pipelines.settings import Settings, find_config, load_settings
 
 
@@ -14,8 +16,8 @@ def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *(raw_asset(source) for source in settings.sources.values()),
-            clean_assets(settings.sources),
-            warehouse.executions,
+            clean_assets(settings.sources.values()),
+            *(published_asset(kind) for kind in types_of(settings.sources.values())),
             rollup.rollups,
             failures.failure_signatures_daily,
             failures.failure_clusters,

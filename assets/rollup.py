@@ -6,7 +6,7 @@ from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results
 from pipelines.failures import categorize_failures
-from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, COLUMNS, CUBE, MODEL_DAILY, roll_up
+from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, COLUMNS, CUBE, MODEL_DAILY, USER_DAILY, roll_up
 from pipelines.warehouse.executions import published_day
 
 _GRAINS = {
@@ -14,9 +14,8 @@ _GRAINS = {
     AGENT_HOURLY: "Exact metrics. Grain: UTC hour and agent.",
     AGENT_DAILY: "Exact metrics. Grain: UTC day and agent.",
     MODEL_DAILY: "Exact metrics. Grain: UTC day and model.",
+    USER_DAILY: "What users did. Grain: UTC day, user and agent.",
 }
-
-_PerTable = tuple[dg.MaterializeResult, dg.MaterializeResult, dg.MaterializeResult, dg.MaterializeResult]
 
 
 @dg.multi_asset(
@@ -43,7 +42,7 @@ _PerTable = tuple[dg.MaterializeResult, dg.MaterializeResult, dg.MaterializeResu
     retry_policy=patience,
 )
 @guarded
-def rollups(context: dg.AssetExecutionContext, mill: Mill) -> _PerTable:
+def rollups(context: dg.AssetExecutionContext, mill: Mill) -> tuple[dg.MaterializeResult]:
     """All rollup tables. A day that is not published as cleaned keeps its old rollups, like its old executions."""
     verdicts = {}
     for day in each_day(context, "roll up"):
@@ -54,14 +53,9 @@ def rollups(context: dg.AssetExecutionContext, mill: Mill) -> _PerTable:
         verdicts[day] = [verdict]
         for name, count in rows.items():
             context.add_asset_metadata({"dagster/row_count": count}, asset_key=name, partition_key=day.isoformat())
-    return (
-        dg.MaterializeResult(asset_key=CUBE),
-        dg.MaterializeResult(asset_key=AGENT_HOURLY),
-        dg.MaterializeResult(
-            asset_key=AGENT_DAILY,
-            check_results=check_results(context, AGENT_DAILY, verdicts) or [_nothing_to_roll_up()],
-        ),
-        dg.MaterializeResult(asset_key=MODEL_DAILY),
+    checked = check_results(context, AGENT_DAILY, verdicts) or [_nothing_to_roll_up()]
+    return tuple(  # type: ignore[return-value]  # Dagster takes the annotation for any number of tables
+        dg.MaterializeResult(asset_key=name, check_results=checked if name == AGENT_DAILY else []) for name in _GRAINS
     )
 
 

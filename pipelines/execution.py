@@ -121,6 +121,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("tool_calls", COUNT, "Tool calls made."),
     Column("tool_names", TEXTS, "Distinct tools called, sorted."),
     Column("files_modified", COUNT, "Files changed."),
+    Column(
+        "occurrences",
+        COUNT,
+        "How often it happened in all, where the record stands for more than once; only this time of it is known.",
+    ),
     # payload
     Column("input_bytes", COUNT, "Size of the input in bytes."),
     Column("output_bytes", COUNT, "Size of the output in bytes."),
@@ -144,9 +149,6 @@ COLUMNS: tuple[Column, ...] = (
 EXECUTION = pl.Schema({column.name: column.dtype for column in COLUMNS})
 """The contract between the stages: every stage after cleaning reads exactly this schema."""
 
-MAPPABLE: dict[str, Column] = {column.name: column for column in (*COLUMNS, *PERSONAL_INPUTS) if not column.derived}
-"""The canonical names a source's mapping may give a value to."""
-
 STATUSES = ("success", "partial", "failed", "timeout", "error", "cancelled")
 FAILURES = ("failed", "timeout", "error")
 """What counts as a failure for health and clustering."""
@@ -164,6 +166,7 @@ QUALITY_FLAGS = {
     "error_on_success": "A success came with an error: the error was dropped.",
     "text_repaired": "The record holds U+FFFD: NUL or half a surrogate pair was replaced here, or something earlier.",
     "bad_address": "The client's address could not be read and became null.",
+    "rating_out_of_range": "A rating that is not 1 to 5 became null.",
 }
 
 QUARANTINE_REASONS = {
@@ -178,6 +181,7 @@ QUARANTINE_REASONS = {
     "timestamp_out_of_range": "A time before 2000 or in the future of the read.",
     "no_execution_id": "Nothing identifies the execution.",
     "no_agent": "Neither an agent id nor an agent name.",
+    "no_user": "Nobody is named who prefers or rates.",
     "no_status": "No outcome.",
     "unknown_status": "An outcome that neither the source's value map nor the defaults know.",
     "bad_value": "A value that its column cannot hold without loss.",

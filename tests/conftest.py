@@ -20,11 +20,12 @@ from pipelines.anonymize.keys import PseudonymKey
 from pipelines.clean import Cleaned, clean_records
 from pipelines.demo import CONFIG, FIRST_DAY, write_logs
 from pipelines.lake import Lake
+from pipelines.record_types import EXECUTIONS
 from pipelines.settings import Settings, parse_settings
 from pipelines.sources.files import FileReading, FileSource, list_files
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.executions import EXECUTIONS, PublishedDay
+from pipelines.warehouse.executions import PublishedDay
 from pipelines.warehouse.ledger import Load
 from pipelines.warehouse.ledger import record as enter
 from pipelines.warehouse.migrations import upgrade
@@ -151,8 +152,8 @@ def execution(cleaned: Callable[..., Cleaned], record: Callable[..., dict[str, A
             name: overrides.pop(name) for name in ("mapping", "timezone", "cache_tokens") if name in overrides
         }
         result = cleaned(record(**overrides), **configured)
-        assert result.executions.height == 1, result.quarantine.to_dicts()
-        return result.executions.row(0, named=True)
+        assert result.rows.height == 1, result.quarantine.to_dicts()
+        return result.rows.row(0, named=True)
 
     return build
 
@@ -344,7 +345,7 @@ def _dump(url: str) -> bytes:
 
 def enter_day(warehouse: Warehouse, day: date, rows: pl.DataFrame, content: str = "one") -> PublishedDay:
     """A day that the ledger calls published, as everything derived from it reads it."""
-    load = Load(table=EXECUTIONS, day=day, content=content, rows=rows.height)
+    load = Load(table=EXECUTIONS.name, day=day, content=content, rows=rows.height)
     with warehouse.connect() as connection:
         enter(connection, load)
     return PublishedDay(day=day, content=content, rows=rows)

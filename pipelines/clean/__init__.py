@@ -1,14 +1,14 @@
-"""Raw records -> typed, deduplicated, anonymized executions, and the quarantine of what is not one.
+"""Raw records -> typed, deduplicated, anonymized rows, and the quarantine of what can be none.
 
 A single step: nothing personal or secret is ever written between cleaning and anonymizing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import polars as pl
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.pseudonyms import digest
@@ -16,17 +16,25 @@ from pipelines.clean.anonymity import anonymize
 from pipelines.clean.draft import flag, reject
 from pipelines.clean.duplicates import Duplicates, keep_latest
 from pipelines.clean.quarantine import QUARANTINE, as_quarantine
-from pipelines.clean.repair import name_agent, name_outcome, repair_times, repair_usage
+from pipelines.clean.repair import (
+    name_agent,
+    name_level,
+    name_outcome,
+    repair_durations,
+    repair_rating,
+    repair_times,
+    repair_usage,
+)
 from pipelines.clean.values import type_values
-from pipelines.execution import EXECUTION
 from pipelines.extract import RawReceipt, raw_dataset
 from pipelines.lake import Lake, Part, Receipt
+from pipelines.record_types import EXECUTION_LOGS, EXECUTIONS, RECORD_TYPES, USER_AGENT_PREFERENCES, RecordType
 from pipelines.sources.casting import to_text
 from pipelines.sources.records import ATTRIBUTE, map_records
 from pipelines.sources.source import Source
 from pipelines.sources.timestamps import read_times
 
-CLEAN_EXECUTIONS = "clean_executions"
+CLEAN_EXECUTIONS = EXECUTIONS.clean_name
 QUARANTINED = "quarantine"
 
 _POSITION = ("file", "line", "byte_offset")
@@ -39,9 +47,9 @@ class StaleRawError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What became of some raw records: each one is an execution, in the quarantine, or a duplicate."""
+    """What became of some raw records: each one is a row, in the quarantine, or a duplicate."""
 
-    executions: pl.DataFrame
+    rows: pl.DataFrame
     quarantine: pl.DataFrame
     duplicates: Duplicates
 
@@ -50,6 +58,7 @@ class SourceCount(BaseModel, frozen=True):
     """Accounts for one source on one day: received = clean + quarantined + duplicates."""
 
     source: str
+    records: str = EXECUTIONS.name
     received: int
     clean: int
     quarantined: dict[str, int]
@@ -62,85 +71,148 @@ class SourceCount(BaseModel, frozen=True):
 
 
 class CleanReceipt(Receipt):
-    """Accounts for one clean day: `parts` hold its executions, `quarantine` the refused records."""
+    """Accounts for one clean day: `parts` hold its executions, `others` its rows of other types by their name.
+
+    `quarantine` holds the refused records.
+    """
 
     day: date
     key_id: str
     sources: list[SourceCount]
+    others: dict[str, list[Part]] = Field(default_factory=dict)
     quarantine: list[Part]
 
     @property
     def content(self) -> list[str]:
         """The rows and what accounts for them: a change in either is another day."""
-        counts = [count.model_dump_json(exclude={"unplaced", "failure"}) for count in self.sources]  # no rows
-        return [*super().content, *counts]
+        return [told for kind in RECORD_TYPES.values() for told in self.content_of(kind)]
+
+    def content_of(self, kind: RecordType) -> list[str]:
+        """The rows of one type, and what accounts for them."""
+        counts = [one.model_dump_json(exclude={"unplaced", "failure"}) for one in self.counts_of(kind)]  # no rows
+        return [*(part.sha256 for part in self.parts_of(kind)), *counts]
+
+    def parts_of(self, kind: RecordType) -> list[Part]:
+        """Where the rows of one type are."""
+        return self.parts if kind is EXECUTIONS else self.others.get(kind.name, [])
+
+    def counts_of(self, kind: RecordType) -> list[SourceCount]:
+        """The accounts of the sources whose records are of one type."""
+        return [count for count in self.sources if count.records == kind.name]
+
+    def types(self) -> list[RecordType]:
+        """The types of records the day is made of: executions, and what other sources there were."""
+        return [EXECUTIONS, *(kind for kind in RECORD_TYPES.values() if kind.name in self.others)]
 
 
 def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey) -> CleanReceipt:
     """Clean one day of all sources and commit it together with its quarantine. Raises StaleRawError."""
-    executions, quarantine, counts = [EXECUTION.to_frame()], [QUARANTINE.to_frame()], []
+    types = types_of(sources)
+    rows = {kind.name: [kind.schema.to_frame()] for kind in types}
+    quarantine, counts = [QUARANTINE.to_frame()], []
     for source in sources:
         raw = _raw_receipt(day, source, lake)
         cleaned = clean_records((lake.read(part) for part in raw.parts), source, key, raw.read_at, day)
-        counts.append(_count(raw, cleaned))
-        executions.append(cleaned.executions)
+        counts.append(_count(raw, cleaned, source))
+        rows[source.records].append(cleaned.rows)
         quarantine.append(cleaned.quarantine)
         del cleaned  # its rows are sorted below, and a second reference would keep a second copy
+    parts = {kind.name: [lake.write(kind.clean_name, day, _in_event_order(rows[kind.name], kind))] for kind in types}
     receipt = CleanReceipt(
         day=day,
         key_id=key.id,
         sources=counts,
-        parts=[lake.write(CLEAN_EXECUTIONS, day, _in_event_order(executions))],
+        parts=parts[EXECUTIONS.name],
+        others={name: written for name, written in parts.items() if name != EXECUTIONS.name},
         quarantine=[lake.write(QUARANTINED, day, pl.concat(quarantine).sort("source", "file", "line"))],
     )
+    for name, written in receipt.others.items():
+        lake.commit(RECORD_TYPES[name].clean_name, day, Receipt(parts=written))
     lake.commit(QUARANTINED, day, Receipt(parts=receipt.quarantine))
     lake.commit(CLEAN_EXECUTIONS, day, receipt)
     return receipt
 
 
+def types_of(sources: Iterable[Source]) -> list[RecordType]:
+    """Executions, and whatever else the records of the sources are."""
+    told = {source.records for source in sources} | {EXECUTIONS.name}
+    return [kind for kind in RECORD_TYPES.values() if kind.name in told]
+
+
 def clean_records(
     parts: Iterable[pl.DataFrame], source: Source, key: PseudonymKey, read_at: datetime, day: date
 ) -> Cleaned:
-    """Turn raw records, part by part, into executions; what is none is refused with its reason. Raises MappingError."""
-    accepted, rejected = [EXECUTION.to_frame()], []
+    """Turn raw records, part by part, into rows; what can be none is refused with its reason. Raises MappingError."""
+    kind = source.record_type
+    accepted, rejected = [kind.schema.to_frame()], []
     for records in parts:
         is_usable = pl.col("problem").is_null()
         drafts = _draft(records.filter(is_usable), source, key, read_at)
         unusable = records.filter(~is_usable).with_columns(pl.lit(None, pl.String).alias("detail"), text="received")
         rejected += [as_quarantine(refused, source, day) for refused in (unusable, drafts.filter(~is_usable))]
-        accepted.append(anonymize(drafts.filter(is_usable), key).match_to_schema(EXECUTION, extra_columns="ignore"))
-    latest, duplicates = keep_latest(pl.concat(accepted))
+        rows = anonymize(drafts.filter(is_usable), kind, key)
+        accepted.append(rows.match_to_schema(kind.schema, extra_columns="ignore"))
+    latest, duplicates = keep_latest(pl.concat(accepted), kind)
     return Cleaned(latest, pl.concat([QUARANTINE.to_frame(), *rejected]), duplicates)
 
 
 def _draft(records: pl.DataFrame, source: Source, key: PseudonymKey, read_at: datetime) -> pl.DataFrame:
-    """One draft per usable record: typed, repaired, and with a `problem` where it is no execution."""
+    """One draft per usable record: typed, repaired, and with a `problem` where no row can be made of it."""
     mapped = map_records(records, source)
     text = records["record"] if records.schema["record"] == pl.String else to_text(records["record"])
     drafts = (
         records.select(_POSITION)
-        .with_columns(mapped.select("problem", "status_raw", f"^{ATTRIBUTE}.*$"))
+        .with_columns(mapped.select("problem", "^status_raw$", f"^{ATTRIBUTE}.*$"))
         .with_columns(pl.lit(None, pl.String).alias("detail"), text.alias("text"), source=pl.lit(source.name))
         .with_columns(digest(text, "record", key).alias("row_hash"))
         .pipe(flag, "text_repaired", pl.lit(text.str.contains(_REPLACEMENT)))
         .pipe(type_values, mapped, source)
         .pipe(repair_times, read_times(mapped, source, read_at))
+        .pipe(_REPAIRS[source.records], source)
+    )
+    return drafts.with_columns(text=pl.when(pl.col("problem").is_not_null()).then("text"))
+
+
+def _repair_executions(drafts: pl.DataFrame, source: Source) -> pl.DataFrame:
+    return (
+        drafts.pipe(repair_durations)
         .pipe(name_outcome)
         .pipe(name_agent)
         .pipe(repair_usage, source)
-    )
-    if "execution_id" not in source.mapping:
-        drafts = drafts.with_columns(execution_id="row_hash")
-    return drafts.pipe(reject, pl.col("execution_id").is_null(), "no_execution_id").with_columns(
-        text=pl.when(pl.col("problem").is_not_null()).then("text")
+        .pipe(_identify, "execution_id", source)
+        .pipe(reject, pl.col("execution_id").is_null(), "no_execution_id")
     )
 
 
-def _in_event_order(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """The rows of all parts by event time, source and id. Takes the parts away, to hold each column only once."""
+def _repair_logs(drafts: pl.DataFrame, source: Source) -> pl.DataFrame:
+    return drafts.pipe(name_level).pipe(_identify, "log_id", source)
+
+
+def _repair_preferences(drafts: pl.DataFrame, _: Source) -> pl.DataFrame:
+    return (
+        drafts.pipe(reject, pl.col("user").is_null(), "no_user")
+        .pipe(reject, pl.col("agent_id").is_null(), "no_agent")
+        .pipe(repair_rating)
+    )
+
+
+_REPAIRS: dict[str, Callable[[pl.DataFrame, Source], pl.DataFrame]] = {
+    EXECUTIONS.name: _repair_executions,
+    EXECUTION_LOGS.name: _repair_logs,
+    USER_AGENT_PREFERENCES.name: _repair_preferences,
+}
+
+
+def _identify(drafts: pl.DataFrame, name: str, source: Source) -> pl.DataFrame:
+    """The record's own digest as its id, where the source has none."""
+    return drafts if name in source.mapping else drafts.with_columns(pl.col("row_hash").alias(name))
+
+
+def _in_event_order(parts: list[pl.DataFrame], kind: RecordType) -> pl.DataFrame:
+    """The rows of all parts by event time, source and key. Takes the parts away, to hold each column only once."""
     rows = pl.concat(parts)
     parts.clear()
-    order = rows.select(pl.arg_sort_by("event_time", "source", "execution_id")).to_series()
+    order = rows.select(pl.arg_sort_by("event_time", "source", *kind.key)).to_series()
     if order.is_sorted():
         return rows
     return pl.DataFrame([rows.drop_in_place(name).gather(order) for name in rows.columns])
@@ -157,12 +229,13 @@ def _raw_receipt(day: date, source: Source, lake: Lake) -> RawReceipt:
     return receipt
 
 
-def _count(raw: RawReceipt, cleaned: Cleaned) -> SourceCount:
+def _count(raw: RawReceipt, cleaned: Cleaned, source: Source) -> SourceCount:
     reasons = cleaned.quarantine["reason"].value_counts(sort=True)
     return SourceCount(
         source=raw.source,
+        records=source.records,
         received=raw.rows,
-        clean=cleaned.executions.height,
+        clean=cleaned.rows.height,
         quarantined=dict(reasons.iter_rows()),
         duplicates=cleaned.duplicates.dropped,
         conflicts=cleaned.duplicates.conflicts,

@@ -1,4 +1,4 @@
-"""Drafts -> executions that hold nothing personal or secret: pseudonyms, prefixes, sanitized texts, shapes."""
+"""Drafts -> rows that hold nothing personal or secret: pseudonyms, prefixes, sanitized texts, shapes."""
 
 import polars as pl
 
@@ -8,12 +8,15 @@ from pipelines.anonymize.payload import describe
 from pipelines.anonymize.pseudonyms import pseudonymize
 from pipelines.anonymize.text import count_by_kind, sanitize, sanitize_texts
 from pipelines.clean.draft import flag, flags
-from pipelines.execution import COLUMNS, PERSONAL_INPUTS, TEXT
+from pipelines.execution import TEXT
+from pipelines.record_types import RecordType
 from pipelines.sources.records import ATTRIBUTE
 
-_IDS = ("execution_id", "trace_id", "parent_id", "operation_id", "project_id")
+_IDS = ("execution_id", "trace_id", "parent_id", "operation_id", "project_id", "log_id")
+_PSEUDONYMS = {"user": "user_key", "session": "session_key"}
+_PAYLOADS = ("input", "output", "context")
 _PLAIN_ID = r"^[A-Za-z0-9_.:#|-]{1,128}$"
-_MAX_LENGTH = {"error_message": 8_000, "stack": 32_000}
+_MAX_LENGTH = {"error_message": 8_000, "message": 8_000, "feedback": 8_000, "stack": 32_000}
 _MAX_WORD = 500
 _GENERATED_ID = (
     r"^(?:[A-Za-z]{1,20}[-_:])?(?:[0-9]{1,12}|[0-9a-f]*[a-f][0-9a-f]*"
@@ -21,29 +24,33 @@ _GENERATED_ID = (
 )
 """Counters and digests, which need no further look."""
 _PLAIN_TOOL = r"^[A-Za-z0-9_.:-]{1,100}$"
-_WORDS = tuple(
-    column.name for column in COLUMNS if column.dtype == TEXT and not column.derived and column.name not in _IDS
-)
-"""Text columns of a mapping: any of them may hold what it should not."""
 
 
-def anonymize(drafts: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
+def anonymize(drafts: pl.DataFrame, kind: RecordType, key: PseudonymKey) -> pl.DataFrame:
     """The drafts with every personal input replaced by what may be kept of it."""
+    inputs = [column.name for column in kind.inputs]
     drafts = drafts.with_columns(
-        pseudonymize(drafts["user"], "user", key).alias("user_key"),
-        pseudonymize(drafts["session"], "session", key).alias("session_key"),
-        address_prefix(drafts["client_ip"]).alias("client_ip_prefix"),
-        client_family(drafts["user_agent"]).alias("client_family"),
-        *(_plain_ids(drafts[name], key) for name in _IDS),
+        *(pseudonymize(drafts[name], name, key).alias(_PSEUDONYMS[name]) for name in inputs if name in _PSEUDONYMS),
+        *(_plain_ids(drafts[name], key) for name in _IDS if name in kind.mappable),
     )
+    if "client_ip" in inputs:
+        drafts = _generalize_client(drafts)
+    for payload in _PAYLOADS:
+        if payload in inputs:
+            drafts = _describe_payload(drafts, payload)
     return (
-        drafts.pipe(flag, "bad_address", pl.col("client_ip").is_not_null() & pl.col("client_ip_prefix").is_null())
-        .pipe(_describe_payload, "input")
-        .pipe(_describe_payload, "output")
-        .drop(column.name for column in PERSONAL_INPUTS)
-        .pipe(_sanitize_texts)
+        drafts.drop(inputs)
+        .pipe(_sanitize_texts, kind)
         .pipe(lambda rows: rows.with_columns(flags(rows).alias("quality_flags")))
     )
+
+
+def _generalize_client(drafts: pl.DataFrame) -> pl.DataFrame:
+    """The client's network and family instead of its address and its user agent."""
+    return drafts.with_columns(
+        address_prefix(drafts["client_ip"]).alias("client_ip_prefix"),
+        client_family(drafts["user_agent"]).alias("client_family"),
+    ).pipe(flag, "bad_address", pl.col("client_ip").is_not_null() & pl.col("client_ip_prefix").is_null())
 
 
 def _plain_ids(ids: pl.Series, key: PseudonymKey) -> pl.Series:
@@ -58,24 +65,26 @@ def _plain_ids(ids: pl.Series, key: PseudonymKey) -> pl.Series:
 
 def _describe_payload(drafts: pl.DataFrame, side: str) -> pl.DataFrame:
     """Size, type and shape of one payload; what the source says of size and type comes first."""
-    described = describe(drafts[side])
+    described = describe(drafts[side]).rename(lambda name: f"{side}_{name}")
     return drafts.with_columns(
-        pl.coalesce(f"{side}_bytes", described["bytes"]).alias(f"{side}_bytes"),
-        pl.coalesce(f"{side}_type", described["type"]).alias(f"{side}_type"),
-        described["shape"].alias(f"{side}_shape"),
+        pl.coalesce(name, values).alias(name) if (name := values.name) in drafts.columns else values
+        for values in described
     )
 
 
-def _sanitize_texts(drafts: pl.DataFrame) -> pl.DataFrame:
-    """Sanitize every text, gather the attributes, and count what was removed."""
+def _sanitize_texts(drafts: pl.DataFrame, kind: RecordType) -> pl.DataFrame:
+    """Sanitize every text, for any may hold what it should not; gather the attributes, and count what was removed."""
     attributes = [name for name in drafts.columns if name.startswith(ATTRIBUTE)]
-    sanitized, removed = sanitize(drafts.select(*_WORDS, "status_raw", *attributes))
+    texts_of = [column.name for column in kind.mappable.values() if column.dtype == TEXT] + ["status_raw"]
+    words = [name for name in texts_of if name in drafts.columns and name not in _IDS]
+    sanitized, removed = sanitize(drafts.select(*words, *attributes))
     texts = sanitized.with_columns(
         pl.col(name).str.head(_MAX_LENGTH.get(name, _MAX_WORD)) for name in sanitized.columns
     )
+    tools = [_plain_tools(drafts["tool_names"]).alias("tool_names")] if "tool_names" in drafts.columns else []
     return drafts.with_columns(
         *texts.drop(attributes),
-        tool_names=_plain_tools(drafts["tool_names"]),
+        *tools,
         redactions=count_by_kind(removed),
         attributes=_as_json(texts.select(attributes).rename(lambda name: name.removeprefix(ATTRIBUTE))),
     )

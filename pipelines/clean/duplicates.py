@@ -1,28 +1,31 @@
-"""Several records of one execution: one wins, whatever the order they came in, and the others are counted."""
+"""Several records of one thing: one wins, whatever the order they came in, and the others are counted."""
 
 from dataclasses import dataclass
 
 import polars as pl
 
+from pipelines.record_types import RecordType
+
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """How many records lost to another of the same execution, and how many executions disagreed with themselves."""
+    """How many records lost to another of the same key, and of how many keys the records disagreed."""
 
     dropped: int
     conflicts: int
 
 
-def keep_latest(draft: pl.DataFrame) -> tuple[pl.DataFrame, Duplicates]:
-    """One row per execution id: the latest end wins, then the largest digest, so that order cannot matter."""
-    if draft["execution_id"].n_unique() == draft.height:
-        return draft, Duplicates(0, 0)
-    keys = draft.select("execution_id", "completed_at", "row_hash").with_row_index("row")
-    repeated = keys.filter(pl.col("execution_id").is_duplicated())
-    ranked = repeated.sort("completed_at", "row_hash", descending=True, nulls_last=True)
-    losers = ranked.filter(~pl.col("execution_id").is_first_distinct())
-    conflicts = repeated.group_by("execution_id").agg(pl.col("row_hash").n_unique()).filter(pl.col("row_hash") > 1)
+def keep_latest(rows: pl.DataFrame, kind: RecordType) -> tuple[pl.DataFrame, Duplicates]:
+    """One row per key: the latest version wins, then the largest digest, so that order cannot matter."""
+    key = pl.col(kind.key[0]) if len(kind.key) == 1 else pl.struct(kind.key)
+    keys = rows.select(key.alias("key"), version=kind.version, digest="row_hash").with_row_index("row")
+    if keys["key"].n_unique() == rows.height:
+        return rows, Duplicates(0, 0)
+    repeated = keys.filter(pl.col("key").is_duplicated())
+    ranked = repeated.sort("version", "digest", descending=True, nulls_last=True)
+    losers = ranked.filter(~pl.col("key").is_first_distinct())
+    conflicts = repeated.group_by("key").agg(pl.col("digest").n_unique()).filter(pl.col("digest") > 1)
     kept = (
-        draft.with_row_index("row").join(losers.select("row"), on="row", how="anti", maintain_order="left").drop("row")
+        rows.with_row_index("row").join(losers.select("row"), on="row", how="anti", maintain_order="left").drop("row")
     )
     return kept, Duplicates(losers.height, conflicts.height)

@@ -8,7 +8,7 @@ import polars as pl
 
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.clean import clean_records
-from pipelines.execution import EXECUTION, QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.execution import QUALITY_FLAGS, QUARANTINE_REASONS
 from pipelines.extract.traces import plain_names
 from pipelines.sources.database import DatabaseSource, Table, as_records
 from pipelines.sources.files import FileReading, FileSource, list_files
@@ -19,16 +19,16 @@ from pipelines.sources.spans.traces import Traces
 from pipelines.sources.streams import UnreadableInputError
 
 _INPUTS = {"user": "user_key", "session": "session_key", "client_ip": "client_ip_prefix", "user_agent": "client_family"}
-_INPUTS |= {"input": "input_bytes", "output": "output_bytes"}
+_INPUTS |= {"input": "input_bytes", "output": "output_bytes", "context": "context_bytes"}
 
 
 @dataclass(slots=True)
 class Preview:
-    """A look at the first records of a source. `problems` are sentences; the executions are anonymized."""
+    """A look at the first records of a source. `problems` are sentences; the rows are anonymized."""
 
     inputs: int = 0
     records: int = 0
-    executions: pl.DataFrame = field(default_factory=EXECUTION.to_frame)
+    rows: pl.DataFrame = field(default_factory=pl.DataFrame)
     problems: list[str] = field(default_factory=list)
 
 
@@ -105,20 +105,20 @@ def _judge(seen: Preview, parts: list[pl.DataFrame], source: AnySource, key: Pse
     except MappingError as error:
         seen.problems.append(str(error))
         return
-    seen.executions = cleaned.executions
+    seen.rows = cleaned.rows
     by_reason = cleaned.quarantine.group_by("reason", "detail", maintain_order=True)
     for reason, detail, count, file, line in by_reason.agg(pl.len(), pl.col("file", "line").first()).iter_rows():
         place = f"{reason} ({detail})" if detail else reason
         at = f"{file}:{line}" if line else file
         seen.problems.append(f"{count} refused as {place}, first at {at}. {QUARANTINE_REASONS[reason]}")
     if cleaned.duplicates.dropped:
-        seen.problems.append(f"{cleaned.duplicates.dropped} are duplicates; the latest of each execution is kept")
-    flagged = cleaned.executions["quality_flags"].list.explode().drop_nulls().value_counts(sort=True)
+        seen.problems.append(f"{cleaned.duplicates.dropped} are duplicates; the latest of each is kept")
+    flagged = cleaned.rows["quality_flags"].list.explode().drop_nulls().value_counts(sort=True)
     for name, count in flagged.iter_rows():
         seen.problems.append(f"{count} flagged as {name}. {QUALITY_FLAGS[name]}")
     for name, mapped in source.mapping.items():
         if isinstance(source, TraceSource) and mapped.source == name:
             continue  # part of what is known of traces, not of what the user wrote
         column = _INPUTS.get(name, name)
-        if cleaned.executions.height and cleaned.executions[column].null_count() == cleaned.executions.height:
-            seen.problems.append(f"`{name}: {mapped.source}` is empty in all {cleaned.executions.height} executions")
+        if cleaned.rows.height and cleaned.rows[column].null_count() == cleaned.rows.height:
+            seen.problems.append(f"`{name}: {mapped.source}` is empty in all {cleaned.rows.height} rows")

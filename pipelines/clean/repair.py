@@ -1,4 +1,4 @@
-"""What sources get wrong about outcome, time and usage: repaired where the truth is known, flagged, or rejected."""
+"""What sources get wrong: repaired where the truth is known, flagged, or rejected."""
 
 import polars as pl
 
@@ -17,6 +17,15 @@ _STATUS_WORDS = {
 }
 _STATUS = {word: status for status in STATUSES for word in _STATUS_WORDS[status].split()}
 _BRIEF = r"^[A-Za-z0-9_.:/-]{1,40}(?: [a-z_]{1,20}){0,2}$"
+_LEVEL_WORDS = {
+    "debug": "debug trace verbose fine finer finest",
+    "info": "info information informational notice log",
+    "warning": "warning warn",
+    "error": "error err severe failure",
+    "critical": "critical fatal crit alert emergency emerg panic",
+}
+_LEVEL = {word: level for level, words in _LEVEL_WORDS.items() for word in words.split()}
+_STARS = (1, 5)
 _ERROR_COLUMNS = ("error_type", "error_code", "error_message", "stack")
 
 
@@ -48,16 +57,23 @@ def name_agent(draft: pl.DataFrame) -> pl.DataFrame:
 
 
 def repair_times(draft: pl.DataFrame, times: pl.DataFrame) -> pl.DataFrame:
-    """Start, end, event time and duration; `times` as `read_times` gives them, row by row."""
+    """The times of each row; `times` as `read_times` gives them, row by row."""
+    oddities = ("is_ambiguous", "is_zero", "is_early", "problem")
+    return (
+        draft.with_columns(times.drop(oddities))
+        .pipe(reject, pl.lit(times["problem"].is_not_null()), pl.lit(times["problem"]))
+        .pipe(flag, "ambiguous_local_time", pl.lit(times["is_ambiguous"]))
+        .pipe(flag, "zero_date", pl.lit(times["is_zero"]))
+    )
+
+
+def repair_durations(draft: pl.DataFrame) -> pl.DataFrame:
+    """How long each execution took: as stated, else from start to end; null where the clock is broken."""
     measured = ((pl.col("completed_at") - pl.col("started_at")).dt.total_microseconds() / 1000).round().cast(pl.Int64)
     stated = pl.col("duration_ms")
     is_skewed = pl.col("completed_at") < pl.col("started_at")
     return (
-        draft.with_columns(times.select("started_at", "completed_at", "event_time"))
-        .pipe(reject, pl.lit(times["problem"].is_not_null()), pl.lit(times["problem"]))
-        .pipe(flag, "ambiguous_local_time", pl.lit(times["is_ambiguous"]))
-        .pipe(flag, "zero_date", pl.lit(times["is_zero"]))
-        .pipe(flag, "no_start_time", pl.col("started_at").is_null())
+        draft.pipe(flag, "no_start_time", pl.col("started_at").is_null())
         .pipe(flag, "clock_skew", is_skewed)
         .pipe(flag, "duration_mismatch", ~is_skewed & ((stated - measured).abs() > _TOLERANCE_MS))
         .with_columns(duration_ms=pl.when(~is_skewed.fill_null(value=False)).then(pl.coalesce(stated, measured)))
@@ -79,3 +95,15 @@ def repair_usage(draft: pl.DataFrame, source: Source) -> pl.DataFrame:
         input_tokens=pl.col("input_tokens") + pl.when(is_apart).then(cached).otherwise(0),
         cost_source=pl.when(pl.col("cost_usd").is_null()).then(pl.lit("unpriced")).otherwise(pl.lit("provided")),
     )
+
+
+def name_level(draft: pl.DataFrame) -> pl.DataFrame:
+    """The level of a log line in the usual words; a word that is none of them stays, briefly."""
+    word = pl.col("level").str.to_lowercase()
+    return draft.with_columns(level=word.replace_strict(_LEVEL, default=_briefly("level"), return_dtype=pl.String))
+
+
+def repair_rating(draft: pl.DataFrame) -> pl.DataFrame:
+    """Ratings of one to five stars; any other number means nothing here."""
+    is_rating = pl.col("rating").is_between(*_STARS)
+    return draft.pipe(flag, "rating_out_of_range", ~is_rating).with_columns(rating=pl.when(is_rating).then("rating"))

@@ -3,8 +3,9 @@
 import polars as pl
 
 from pipelines.clean.draft import flag, reject
-from pipelines.execution import COUNT, MAPPABLE, MONEY, REAL, TEXTS, TIMESTAMP
-from pipelines.sources.casting import to_counts, to_money, to_reals, to_text
+from pipelines.execution import COUNT, MONEY, REAL, TEXTS, TIMESTAMP, Column
+from pipelines.record_types import FLAG
+from pipelines.sources.casting import to_booleans, to_counts, to_money, to_reals, to_text
 from pipelines.sources.mapping import TimeUnit
 from pipelines.sources.source import Source
 
@@ -13,13 +14,15 @@ _MILLISECONDS: dict[TimeUnit, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1
 
 def type_values(draft: pl.DataFrame, mapped: pl.DataFrame, source: Source) -> pl.DataFrame:
     """The draft with every mappable column but the times, each in its type; null where nothing is mapped."""
-    for name, column in MAPPABLE.items():
+    for name, column in source.record_type.mappable.items():
         if column.dtype == TIMESTAMP:
             continue
         if name not in mapped.columns:
             draft = draft.with_columns(pl.lit(None, column.dtype).alias(name))
         elif column.dtype in (COUNT, REAL, MONEY):
-            draft = _add_number(draft, name, mapped[name], source.mapping[name].unit)
+            draft = _add_number(draft, column, mapped[name], source.mapping[name].unit)
+        elif column.dtype == FLAG:
+            draft = _add_flag(draft, name, mapped[name])
         elif column.dtype == TEXTS:
             draft = draft.with_columns(_to_word_list(mapped[name]).alias(name))
         else:
@@ -28,14 +31,21 @@ def type_values(draft: pl.DataFrame, mapped: pl.DataFrame, source: Source) -> pl
     return draft
 
 
-def _add_number(draft: pl.DataFrame, name: str, values: pl.Series, unit: TimeUnit | None) -> pl.DataFrame:
+def _add_flag(draft: pl.DataFrame, name: str, values: pl.Series) -> pl.DataFrame:
+    """One yes-or-no column; a misfit is rejected."""
+    typed = to_booleans(values)
+    is_misfit = pl.lit(values.is_not_null() & typed.is_null())
+    return draft.with_columns(typed.alias(name)).pipe(reject, is_misfit, "bad_value", pl.lit(name))
+
+
+def _add_number(draft: pl.DataFrame, column: Column, values: pl.Series, unit: TimeUnit | None) -> pl.DataFrame:
     """One number column. NaN and infinity are null and flagged, so are numbers below zero; a misfit is rejected."""
+    name, dtype = column.name, column.dtype
     real = to_reals(values)
     is_finite = real.is_finite()
     if name.endswith("_ms"):
         typed = to_counts((real * _MILLISECONDS[unit or "ms"]).round())
     else:
-        dtype = MAPPABLE[name].dtype
         typed = to_counts(values) if dtype == COUNT else to_money(values) if dtype == MONEY else real
     usable = pl.select(pl.when(is_finite & (real >= 0)).then(typed)).to_series()
     return (

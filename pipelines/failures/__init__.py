@@ -26,6 +26,7 @@ COLUMNS = (
     "agent_version",
     "model",
     "user_key",
+    "occurrences",
 )
 """What is read of an execution."""
 
@@ -41,6 +42,7 @@ FACTS = pl.Schema(
         "severity": pl.String(),
         "fault_domain": pl.String(),
         "occurrence_count": pl.Int64(),
+        "reported_count": pl.Int64(),
         "first_seen_at": TIMESTAMP,
         "second_seen_at": TIMESTAMP,
         "third_seen_at": TIMESTAMP,
@@ -54,8 +56,9 @@ FACTS = pl.Schema(
         "sample_execution_ids": TEXTS,
     }
 )
-"""Grain: one UTC day and signature. Of many occurrences, the first three and the last two are all that a rule across
-days can need; `edge_times` lists those there are."""
+"""Grain: one UTC day and signature. `reported_count` adds the repetitions that a source counts without telling their
+times. Of many occurrences, the first three and the last two are all that a rule across days can need; `edge_times`
+lists those there are."""
 
 
 def categorize_failures(executions: pl.DataFrame) -> pl.Series:
@@ -95,6 +98,7 @@ def signature_facts(executions: pl.DataFrame) -> pl.DataFrame:
     facts = failures.group_by("day", "signature_id").agg(
         pl.col("template", "match_key", "category").first(),
         occurrence_count=pl.len().cast(pl.Int64),
+        reported_count=pl.max_horizontal(pl.col("occurrences").fill_null(1), 1).sum(),
         first_seen_at=times.first(),
         second_seen_at=times.get(1, null_on_oob=True),
         third_seen_at=times.get(2, null_on_oob=True),
@@ -149,6 +153,7 @@ def derive_clusters(facts: pl.DataFrame) -> pl.DataFrame:
             words.sort_by("total", "day", "signature_id", descending=[True, False, False]).first(),
             signature_ids=_distinct("signature_id"),
             occurrence_count=pl.col("occurrence_count").sum(),
+            reported_count=pl.col("reported_count").sum(),
             day_count=pl.col("day").n_unique().cast(pl.Int64),
             first_seen_at=pl.col("first_seen_at").min(),
             last_seen_at=pl.col("last_seen_at").max(),

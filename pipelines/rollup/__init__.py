@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipelines.rollup.metrics import additive_metrics, metrics, sum_known
+from pipelines.rollup.metrics import activity, additive_metrics, metrics, sum_known
 from pipelines.validate.verdict import Finding, Verdict
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.executions import PublishedDay
@@ -15,6 +15,7 @@ CUBE = "execution_rollup_hourly"
 AGENT_HOURLY = "agent_metrics_hourly"
 AGENT_DAILY = "agent_metrics_daily"
 MODEL_DAILY = "model_metrics_daily"
+USER_DAILY = "user_activity_daily"
 
 Categorize = Callable[[pl.DataFrame], pl.Series]
 """Names the failure category of each execution; null where it is no failure."""
@@ -82,6 +83,7 @@ def compute(executions: pl.DataFrame, categorize: Categorize) -> dict[str, pl.Da
         AGENT_HOURLY: _group(rows, ["day", "hour", "agent_id"], [latest_name, *metrics()]),
         AGENT_DAILY: _group(rows, ["day", "agent_id"], [latest_name, *metrics()]),
         MODEL_DAILY: _group(rows, ["day", "provider", "model"], metrics()),
+        USER_DAILY: _group(rows.drop_nulls("user_key"), ["day", "user_key", "agent_id"], activity()),
     }
 
 
@@ -94,10 +96,11 @@ def judge(tables: dict[str, pl.DataFrame], executions: pl.DataFrame) -> Verdict:
         cost_usd=sum_known("cost_usd"),
         input_tokens=sum_known("input_tokens"),
     ).row(0, named=True)
+    identified = {"execution_count": executions["user_key"].count()}
     findings = [
         Finding(rule=f"{name}.{column} adds up", failed=1, of=1)
         for name, table in tables.items()
-        for column, total in truth.items()
+        for column, total in (identified if name == USER_DAILY else truth).items()
         if (table.select(sum_known(column)).item() or 0) != (total or 0)
     ]
     return Verdict(

@@ -59,6 +59,17 @@ def metrics() -> list[pl.Expr]:
     ]
 
 
+def activity() -> list[pl.Expr]:
+    """What a user did with an agent: counts that add up over days, and when."""
+    return [
+        pl.len().cast(pl.Int64).alias("execution_count"),
+        count_where(pl.col("status") == "success").alias("success_count"),
+        count_where(pl.col("status").is_in(FAILURES)).alias("failure_count"),
+        pl.col("event_time").min().alias("first_at"),
+        pl.col("event_time").max().alias("last_at"),
+    ]
+
+
 def _usage() -> list[pl.Expr]:
     return [
         pl.col("cost_usd").count().cast(pl.Int64).alias("priced_count"),

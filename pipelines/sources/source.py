@@ -5,16 +5,11 @@ import hashlib
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from pipelines.execution import MAPPABLE, QUARANTINE_REASONS, STATUSES
+from pipelines.execution import QUARANTINE_REASONS, STATUSES
+from pipelines.record_types import EXECUTIONS, RECORD_TYPES, RecordType
 from pipelines.sources.mapping import FieldType, MappedField, Path, is_path, path_of
-
-_NEEDED = (
-    ({"status"}, "without an outcome there is no success rate"),
-    ({"agent_id", "agent_name"}, "without an agent nothing can be grouped"),
-    ({"started_at", "completed_at"}, "without a time a record belongs to no day"),
-)
 
 
 def _named_paths(attributes: object) -> object:
@@ -27,20 +22,31 @@ def _named_paths(attributes: object) -> object:
     return named
 
 
-def _known_column(name: str) -> str:
-    if name not in MAPPABLE:
-        near = difflib.get_close_matches(name, MAPPABLE, n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        raise ValueError(f"`{name}` is not a column of an execution{hint}")
+def _known_records(name: str) -> str:
+    if name not in RECORD_TYPES:
+        raise ValueError(f"`{name}` is nothing that records can be; there are: {', '.join(RECORD_TYPES)}")
     return name
 
 
-def _complete_mapping(mapping: dict[str, MappedField]) -> dict[str, MappedField]:
-    for needed, why in _NEEDED:
+def _type_of(info: ValidationInfo) -> RecordType:
+    """The type of the records, which is validated before their mapping."""
+    return RECORD_TYPES[info.data.get("records", EXECUTIONS.name)]
+
+
+def _known_column(name: str, info: ValidationInfo) -> str:
+    mappable = _type_of(info).mappable
+    if name not in mappable:
+        near = difflib.get_close_matches(name, mappable, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        raise ValueError(f"`{name}` is not a column of {_type_of(info).name}{hint}")
+    return name
+
+
+def _complete_mapping(mapping: dict[str, MappedField], info: ValidationInfo) -> dict[str, MappedField]:
+    for needed, why in _type_of(info).needed:
         if not needed & mapping.keys():
             raise ValueError(f"map {' or '.join(f'`{name}`' for name in sorted(needed))}: {why}")
-    status = mapping["status"]
-    for outcome in [*status.values.values(), status.value]:
+    for outcome in [*mapping["status"].values.values(), mapping["status"].value] if "status" in mapping else ():
         if outcome not in (None, *STATUSES):
             raise ValueError(f"`{outcome}` is not a status; there are: {', '.join(STATUSES)}")
     return mapping
@@ -66,11 +72,12 @@ def _known_reason(name: str) -> str:
 
 
 class Source(BaseModel):
-    """One configured source of executions."""
+    """One configured source of records of one type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    records: Annotated[str, AfterValidator(_known_records)] = EXECUTIONS.name
     mapping: Annotated[
         dict[Annotated[str, AfterValidator(_known_column)], MappedField], AfterValidator(_complete_mapping)
     ]
@@ -83,6 +90,11 @@ class Source(BaseModel):
     max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     optional: bool = False
     tolerate: tuple[Annotated[str, AfterValidator(_known_reason)], ...] = ()
+
+    @property
+    def record_type(self) -> RecordType:
+        """What its records are."""
+        return RECORD_TYPES[self.records]
 
     @property
     def fingerprint(self) -> str:
@@ -109,6 +121,6 @@ class Source(BaseModel):
         return {name: field.source for name, field in self.mapping.items() if field.source is not None and field.is_sql}
 
     @property
-    def time_columns(self) -> tuple[str, str]:
-        """The columns that date an execution: the chosen one, then its fallback."""
-        return ("started_at", "completed_at") if self.event_time == "started_at" else ("completed_at", "started_at")
+    def time_columns(self) -> tuple[str, ...]:
+        """The columns that date a record: the chosen one, then its fallback."""
+        return tuple(sorted(self.record_type.times, key=lambda name: name != self.event_time))

@@ -33,7 +33,7 @@ _ISO_SPELLINGS = (
 
 
 def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.DataFrame:
-    """started_at, completed_at, event_time (UTC, null where unusable) and what is odd about them, per mapped record.
+    """The times of each mapped record and its event time (UTC, null where unusable), and what is odd about them.
 
     `is_ambiguous` (occurs twice), `is_zero` (a date of zeros), `is_early` (in the future of the read). The event time
     is the source's chosen time, else the other. `problem` is a quarantine reason.
@@ -52,9 +52,7 @@ def read_times(mapped: pl.DataFrame, source: Source, read_at: datetime) -> pl.Da
         .then(pl.lit("no_event_time"))
     )
     told = {name: odd[name].fill_null(value=False) for name in ("is_ambiguous", "is_zero", "is_early")}
-    return times.select(
-        "started_at", "completed_at", event_time=pl.coalesce(source.time_columns), **told, problem=problem
-    )
+    return times.with_columns(event_time=pl.coalesce(source.time_columns), **told, problem=problem)
 
 
 def _read_time(mapped: pl.DataFrame, name: str, source: Source, read_at: datetime) -> pl.DataFrame:

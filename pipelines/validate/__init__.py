@@ -11,9 +11,11 @@ import polars as pl
 
 from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt
 from pipelines.lake import Lake
+from pipelines.record_types import EXECUTIONS, RecordType
 from pipelines.sources.source import Source
 from pipelines.validate.conservation import judge_conservation, judge_inputs, judge_quarantine
 from pipelines.validate.expectations import COLUMNS, judge_rows
+from pipelines.validate.other_records import judge_others
 from pipelines.validate.repeats import judge_repeats
 from pipelines.validate.verdict import DayVerdict
 
@@ -28,12 +30,14 @@ def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
     if receipt is None:
         raise MissingDayError(f"{day} has not been cleaned; run clean_executions for it first")
     rows = pl.concat([lake.read(part, COLUMNS) for part in receipt.parts])
+    others = {kind: _read(receipt, kind, lake) for kind in receipt.types() if kind is not EXECUTIONS}
     verdict = DayVerdict(
         day=day,
         content=receipt.content,
         verdicts=[
             *judge_rows(rows, day, receipt.rows),
-            judge_conservation(receipt, rows),
+            judge_others(others, day),
+            judge_conservation(receipt, [rows, *others.values()]),
             judge_quarantine(receipt, sources),
             judge_inputs(receipt),
             judge_repeats(day, rows, lake),
@@ -41,6 +45,10 @@ def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
     )
     lake.put_text(_path(day), verdict.model_dump_json(indent=1))
     return verdict
+
+
+def _read(receipt: CleanReceipt, kind: RecordType, lake: Lake) -> pl.DataFrame:
+    return pl.concat([kind.schema.to_frame(), *(lake.read(part) for part in receipt.parts_of(kind))])
 
 
 def read_verdict(day: date, lake: Lake) -> DayVerdict | None:

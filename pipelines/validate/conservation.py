@@ -1,6 +1,7 @@
 """Conservation: every record received is clean, quarantined or a duplicate; and what the quarantine says of the day."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -9,13 +10,15 @@ from pipelines.sources.source import Source
 from pipelines.validate.verdict import Finding, Verdict
 
 
-def judge_conservation(receipt: CleanReceipt, rows: pl.DataFrame) -> Verdict:
+def judge_conservation(receipt: CleanReceipt, tables: Iterable[pl.DataFrame]) -> Verdict:
     """Records received = clean + quarantined + duplicates, by source; and the clean ones are all there."""
-    present = dict(rows["source"].value_counts().iter_rows())
+    present: Counter[str] = Counter()
+    for rows in tables:
+        present.update(dict(rows["source"].value_counts().iter_rows()))
     findings = []
     for count in receipt.sources:
         unaccounted = count.received - count.clean - sum(count.quarantined.values()) - count.duplicates
-        lost = count.clean - present.get(count.source, 0)
+        lost = count.clean - present[count.source]
         if unaccounted:
             findings.append(Finding(rule=f"{count.source}: records", failed=unaccounted, of=count.received))
         if lost:

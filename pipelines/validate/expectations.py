@@ -51,11 +51,12 @@ COLUMNS = (
     "quality_flags",
 )
 """What is looked at of an execution."""
-_PSEUDONYM = r"^[a-z0-9]+_[0-9a-f]{32}$"
+PSEUDONYM = r"^[a-z0-9]+_[0-9a-f]{32}$"
 _PREFIX = r"^[0-9a-f.:]+/(?:24|48)$"
 
 
-def _has_form(column: str, form: str) -> pl.Expr:
+def has_form(column: str, form: str) -> pl.Expr:
+    """Whether a text looks as it should, or is null."""
     return pl.col(column).str.contains(form).fill_null(value=True)
 
 
@@ -73,9 +74,7 @@ RULES = (
     Rule(
         "is_anonymized",
         "Users and sessions are pseudonyms, addresses are prefixes.",
-        _has_form("user_key", _PSEUDONYM)
-        & _has_form("session_key", _PSEUDONYM)
-        & _has_form("client_ip_prefix", _PREFIX),
+        has_form("user_key", PSEUDONYM) & has_form("session_key", PSEUDONYM) & has_form("client_ip_prefix", _PREFIX),
     ),
     Rule(
         "ends_after_start",

@@ -1,4 +1,4 @@
-"""A clean day into the table of executions, with the receipts that account for it: only if its verdict allows it."""
+"""A clean day into the tables of its records, with the receipts that account for it: only if its verdict allows it."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -11,12 +11,11 @@ from pydantic import BaseModel
 
 from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt, SourceCount
 from pipelines.lake import Lake
+from pipelines.record_types import EXECUTIONS, RecordType
 from pipelines.validate import read_verdict
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.ledger import Basis, Load, content_digest, loaded_content, loading, while_published
 from pipelines.warehouse.publish import publish_locked
-
-EXECUTIONS = "executions"
 
 
 class Publication(BaseModel, frozen=True):
@@ -38,7 +37,7 @@ class PublishedDay(BaseModel, frozen=True, arbitrary_types_allowed=True):
     @property
     def basis(self) -> Basis:
         """What is derived from the day holds as long as it is published as it was read."""
-        return while_published(EXECUTIONS, self.day, self.content)
+        return while_published(EXECUTIONS.name, self.day, self.content)
 
 
 class DayAccount(BaseModel, frozen=True):
@@ -51,26 +50,28 @@ class DayAccount(BaseModel, frozen=True):
     warnings: dict[str, str]
 
 
-def publish_executions(day: date, lake: Lake, warehouse: Warehouse) -> Publication:
-    """Publish a clean day, unless a check blocks it or nobody judged it: then the old day stays in place.
+def publish_records(kind: RecordType, day: date, lake: Lake, warehouse: Warehouse) -> Publication:
+    """Publish a clean day's records of one type, unless a check blocks it or nobody judged it: the old day stays then.
 
     The day is read under its lock: of two runs, the one that publishes last publishes what was cleaned last.
     """
-    with warehouse.connect() as connection, loading(connection, EXECUTIONS, day):
+    with warehouse.connect() as connection, loading(connection, kind.name, day):
         verdict, receipt = read_verdict(day, lake), lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
         if receipt is None or verdict is None:
             reason = "the day was not validated as it is now; run clean_executions for it again"
             return Publication(day=day, outcome="blocked", rows=0, reasons=[reason])
+        parts = receipt.parts_of(kind)
+        count = sum(part.rows for part in parts)
         if not verdict.is_publishable:
-            return Publication(day=day, outcome="blocked", rows=receipt.rows, reasons=verdict.reasons)
-        load = Load(table=EXECUTIONS, day=day, content=_content(receipt), rows=receipt.rows, key_id=receipt.key_id)
-        rows = pl.concat([lake.read(part) for part in receipt.parts])
-        changed = publish_locked(connection, load, rows, also=lambda within: _replace_receipts(within, receipt))
-    return Publication(day=day, outcome="published" if changed else "unchanged", rows=receipt.rows)
+            return Publication(day=day, outcome="blocked", rows=count, reasons=verdict.reasons)
+        load = Load(table=kind.name, day=day, content=_content(receipt, kind), rows=count, key_id=receipt.key_id)
+        rows = pl.concat([kind.schema.to_frame(), *(lake.read(part) for part in parts)])
+        changed = publish_locked(connection, load, rows, also=lambda within: _replace_receipts(within, receipt, kind))
+    return Publication(day=day, outcome="published" if changed else "unchanged", rows=count)
 
 
 def published_day(day: date, lake: Lake, warehouse: Warehouse, columns: Sequence[str]) -> PublishedDay | None:
-    """These columns of a day as published, from the lake; None where another clean day, or none, is published.
+    """These columns of a day's executions as published; None where another clean day, or none, is published.
 
     A blocked day keeps its old rows in the warehouse, and so must keep everything that was derived from them.
     """
@@ -78,8 +79,8 @@ def published_day(day: date, lake: Lake, warehouse: Warehouse, columns: Sequence
     if receipt is None:
         return None
     with warehouse.connect() as connection:
-        published = loaded_content(connection, EXECUTIONS, day)
-    if published != _content(receipt):
+        published = loaded_content(connection, EXECUTIONS.name, day)
+    if published != _content(receipt, EXECUTIONS):
         return None
     return PublishedDay(
         day=day, content=published, rows=pl.concat([lake.read(part, columns) for part in receipt.parts])
@@ -93,7 +94,9 @@ def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:
         return None
     verdict = read_verdict(day, lake)
     with warehouse.connect() as connection:
-        is_published = loaded_content(connection, EXECUTIONS, day) == _content(receipt)
+        is_published = all(
+            loaded_content(connection, kind.name, day) == _content(receipt, kind) for kind in receipt.types()
+        )
     return DayAccount(
         day=day,
         sources=receipt.sources,
@@ -103,12 +106,16 @@ def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:
     )
 
 
-def _content(receipt: CleanReceipt) -> str:
-    return content_digest(EXECUTIONS, receipt.content)
+def _content(receipt: CleanReceipt, kind: RecordType) -> str:
+    return content_digest(kind.name, receipt.content_of(kind))
 
 
-def _replace_receipts(connection: psycopg.Connection, receipt: CleanReceipt) -> None:
-    connection.execute("delete from agentmill.receipts_daily where day = %s", [receipt.day])
+def _replace_receipts(connection: psycopg.Connection, receipt: CleanReceipt, kind: RecordType) -> None:
+    """The receipts of the day's sources of one type, and none of sources that are gone."""
+    others = [count.source for count in receipt.sources if count.records != kind.name]
+    connection.execute(
+        "delete from agentmill.receipts_daily where day = %s and source <> all(%s::text[])", [receipt.day, others]
+    )
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into agentmill.receipts_daily values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
@@ -125,6 +132,6 @@ def _replace_receipts(connection: psycopg.Connection, receipt: CleanReceipt) -> 
                     count.inputs,
                     count.growing,
                 )
-                for count in receipt.sources
+                for count in receipt.counts_of(kind)
             ],
         )

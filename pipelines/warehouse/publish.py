@@ -17,6 +17,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
+from pipelines.record_types import RECORD_TYPES
 from pipelines.warehouse.connection import PARTITIONS, SCHEMA, STAGING, Warehouse
 from pipelines.warehouse.copying import copy_frame
 from pipelines.warehouse.ledger import ALL_DAYS, Basis, BusyError, Load, is_loaded, loading, record
@@ -119,10 +120,16 @@ def _stage(connection: psycopg.Connection, load: Load, rows: pl.DataFrame) -> No
     with connection.transaction():
         _check_arrival(load, copy_frame(connection, rows, STAGING, _day_name(load)))
         connection.execute(
-            sql.SQL('create unique index {} on {} (execution_id collate "C", source collate "C")').format(index, staged)
+            sql.SQL("create unique index {} on {} ({})").format(
+                index, staged, sql.SQL(", ").join(_indexed(name) for name in (*RECORD_TYPES[load.table].key, "source"))
+            )
         )
         connection.execute(sql.SQL("set local default_statistics_target = {}").format(sql.Literal(_STATISTICS_TARGET)))
         connection.execute(sql.SQL("analyze {}").format(staged))
+
+
+def _indexed(column: str) -> sql.Composed:
+    return sql.SQL('{} collate "C"').format(sql.Identifier(column))
 
 
 def _attach_month(connection: psycopg.Connection, load: Load) -> None:

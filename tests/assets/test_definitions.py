@@ -18,6 +18,7 @@ EXPECTED = {
     "agent_metrics_hourly",
     "agent_metrics_daily",
     "model_metrics_daily",
+    "user_activity_daily",
     "failure_signatures_daily",
     "failure_clusters",
     "regression_candidates",

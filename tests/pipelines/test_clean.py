@@ -22,8 +22,8 @@ def reasons(result):
 
 def test_a_record_becomes_an_execution_of_the_canonical_schema(cleaned, record):
     result = cleaned(record())
-    assert result.executions.schema == EXECUTION
-    row = result.executions.row(0, named=True)
+    assert result.rows.schema == EXECUTION
+    row = result.rows.row(0, named=True)
     assert (row["source"], row["agent_id"], row["agent_name"], row["status"]) == (
         "app",
         "planner",
@@ -48,8 +48,8 @@ def test_an_execution_without_a_start_counts_at_its_end(execution):
 
 def test_a_duration_in_seconds_is_milliseconds_and_a_contradiction_is_flagged(cleaned, record):
     result = cleaned(record(took="2.2"), record(took=9), mapping={"duration_ms": {"from": "took", "unit": "s"}})
-    assert sorted(result.executions["duration_ms"].to_list()) == [2200, 9000]
-    assert sorted(result.executions["quality_flags"].to_list()) == [[], ["duration_mismatch"]]
+    assert sorted(result.rows["duration_ms"].to_list()) == [2200, 9000]
+    assert sorted(result.rows["quality_flags"].to_list()) == [[], ["duration_mismatch"]]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_common_words_for_outcomes_are_known(execution, word, status):
 )
 def test_what_is_no_execution_is_refused_with_its_reason(cleaned, record, overrides, reason, detail):
     result = cleaned(record(), record(**overrides))
-    assert result.executions.height == 1
+    assert result.rows.height == 1
     assert reasons(result) == {reason: detail}
     assert reason in QUARANTINE_REASONS
 
@@ -122,7 +122,7 @@ def test_without_a_mapped_id_the_content_identifies_an_execution(cleaned, record
     from pipelines.anonymize.keys import PseudonymKey
 
     result = clean_records(parts, configured, PseudonymKey("k1", b"x" * 32), NOW, DAY)
-    assert result.executions.height == 2
+    assert result.rows.height == 2
     assert result.duplicates.dropped == 1
 
 
@@ -131,7 +131,7 @@ def test_the_latest_version_of_an_execution_wins_in_any_order(cleaned, record):
     late = record(id="x", ended="2026-03-10T10:00:09Z", state="success")
     for order in ([early, late], [late, early]):
         result = cleaned(*order)
-        assert result.executions["status"].to_list() == ["success"]
+        assert result.rows["status"].to_list() == ["success"]
         assert (result.duplicates.dropped, result.duplicates.conflicts) == (1, 1)
 
 
@@ -153,7 +153,7 @@ def test_neither_order_nor_files_matter(cleaned, record, write_log, tmp_path, ra
     second = cleaned(*shuffled[cut:])
     (tmp_path / "logs" / "b.ndjson").unlink()
     by_id = ["execution_id"]
-    assert first.executions.sort(by_id).equals(second.executions.sort(by_id))
+    assert first.rows.sort(by_id).equals(second.rows.sort(by_id))
     assert first.duplicates == second.duplicates
 
 
@@ -182,9 +182,9 @@ ODD = st.one_of(
 )
 def test_whatever_comes_in_every_record_is_accounted_for(cleaned, record, oddities):
     result = cleaned(*(record(**odd) for odd in oddities), record())
-    total = result.executions.height + result.quarantine.height + result.duplicates.dropped
+    total = result.rows.height + result.quarantine.height + result.duplicates.dropped
     assert total == len(oddities) + 1
-    assert result.executions.schema == EXECUTION
+    assert result.rows.schema == EXECUTION
 
 
 def test_nothing_personal_or_secret_passes(cleaned, record):
@@ -202,12 +202,12 @@ def test_nothing_personal_or_secret_passes(cleaned, record):
         '{"user": "ophelia.canary", "error": "' + secret,
     )
     result = cleaned(*rows, attributes=["task"])
-    for frame in (result.executions, result.quarantine):
+    for frame in (result.rows, result.quarantine):
         written = frame.write_json()
         assert "ophelia" not in written
         assert secret not in written
         assert "203.0.113.77" not in written
-    row = result.executions.row(0, named=True)
+    row = result.rows.row(0, named=True)
     assert row["error_message"] == "key <secret:openai> of <email> in /home/<user>/x"
     assert json.loads(row["redactions"]) == {"email": 2, "secret:openai": 1, "user": 1}
     assert row["input_shape"] == "{<key>:int,messages:[{content:str,role:str}]}"
@@ -277,7 +277,7 @@ def test_a_plain_id_stays_as_it_is(execution, plain):
 
 def test_counts_beyond_a_trillion_are_refused_so_that_no_sum_can_wrap(cleaned, record):
     done = cleaned(record(tokens_in=10**12), record(tokens_in=10**12 + 1), record(tokens_in=2**62))
-    assert done.executions.height == 1
+    assert done.rows.height == 1
     assert done.quarantine["detail"].to_list() == ["input_tokens", "input_tokens"]
 
 

@@ -69,7 +69,7 @@ def test_a_second_time_dates_rows_that_lack_the_first(database, lake, key):
         columns=columns,
     )
     source = source_of(database, {**MAPPING, "completed_at": "ended"})
-    assert executions(source, lake, key).executions["execution_id"].to_list() == ["1"]
+    assert executions(source, lake, key).rows["execution_id"].to_list() == ["1"]
 
 
 def test_local_times_are_dated_in_their_zone_also_when_clocks_change(database, lake):
@@ -95,7 +95,7 @@ def test_numbers_since_1970_are_times_too(database, lake, key):
         columns="id int, agent varchar(20), state varchar(20), started bigint",
     )
     source = source_of(database, {**MAPPING, "started_at": {"from": "started", "unit": "ms"}})
-    started = executions(source, lake, key).executions["started_at"].dt.hour()
+    started = executions(source, lake, key).rows["started_at"].dt.hour()
     assert sorted(started) == [0, 10]
     with pytest.raises(ExtractionError, match="`unit`"):
         extract(source_of(database), [DAY], lake, NOW)
@@ -120,7 +120,7 @@ def test_mysql_types_arrive_without_loss(mariadb, lake, key):
         "input": "payload",
     }
     done = executions(source_of(mariadb, mapping), lake, key)
-    row = done.executions.row(0, named=True)
+    row = done.rows.row(0, named=True)
     assert row["execution_id"] == "18446744073709551615"
     assert f"{row['cost_usd']}" == "12345678.1234567890"
     assert (row["input_tokens"], row["http_status"], row["agent_name"]) == (4_000_000_000, 502, "coder")
@@ -138,7 +138,7 @@ def test_a_timestamp_of_mysql_is_read_in_utc_whatever_the_server_thinks(mariadb,
     )
     for mapping in (MAPPING, {**MAPPING, "completed_at": "ended"}):
         source = source_of(mariadb, mapping, timezone="America/New_York")
-        row = executions(source, lake, key, date(2026, 3, 9)).executions.row(0, named=True)
+        row = executions(source, lake, key, date(2026, 3, 9)).rows.row(0, named=True)
         assert row["started_at"].isoformat() == "2026-03-09T21:00:00+00:00"
     assert row["duration_ms"] == 7_000
 
@@ -156,7 +156,7 @@ def test_postgres_types_arrive_without_loss(postgres, lake, key):
     mapping = {**MAPPING, "completed_at": "ended", "cost_usd": "cost", "tool_names": "tools", "client_ip": "ip"}
     done = executions(source_of(postgres, mapping), lake, key)
     assert done.quarantine["reason"].to_list() == ["bad_timestamp"]
-    row = done.executions.row(0, named=True)
+    row = done.rows.row(0, named=True)
     assert row["execution_id"].endswith("02")
     assert (row["cost_usd"], row["tool_names"], row["client_ip_prefix"]) == (None, ["a", "b"], "10.1.2.0/24")
     assert row["duration_ms"] == 3_500
@@ -194,7 +194,7 @@ def test_json_in_a_column_is_reached_into(database, lake, key):
         columns=f"id int, agent varchar(20), state varchar(20), started timestamp null, meta {kind}",
     )
     source = source_of(database, {**MAPPING, "input_tokens": "meta.usage.input", "execution_type": "meta.tags[1]"})
-    rows = executions(source, lake, key).executions
+    rows = executions(source, lake, key).rows
     assert rows["input_tokens"].to_list() == [12, None]
     assert rows["execution_type"].to_list() == ["y", None]
 

@@ -5,16 +5,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import DAY, NOW
+from conftest import DAY, NOW, as_frame
 
-from pipelines.clean import clean
+from pipelines.clean import clean, types_of
+from pipelines.execution import EXECUTION
 from pipelines.extract import extract
-from pipelines.failures import categorize_failures
+from pipelines.failures import categorize_failures, signature_facts
 from pipelines.rollup import COLUMNS, roll_up
 from pipelines.settings import ConfigError, parse_settings
 from pipelines.sources.presets import preset_names
 from pipelines.validate import validate
-from pipelines.warehouse.executions import publish_executions, published_day
+from pipelines.warehouse.executions import publish_records, published_day
 
 NEXT = DAY + timedelta(days=1)
 
@@ -30,7 +31,8 @@ def published(warehouse, lake, key):
         receipt = extract(configured, [DAY], lake, NOW)[DAY]
         clean(DAY, [configured], lake, key)
         validate(DAY, [configured], lake)
-        assert publish_executions(DAY, lake, warehouse).outcome == "published"
+        for kind in types_of([configured]):
+            assert publish_records(kind, DAY, lake, warehouse).outcome == "published"
         day = published_day(DAY, lake, warehouse, COLUMNS)
         roll_up(day, categorize_failures, warehouse)
         return receipt
@@ -108,6 +110,64 @@ def test_marketplace_executions(postgres, published, warehouse):
     assert (row["client_ip_prefix"], row["client_family"], row["http_status"]) == ("10.1.2.0/24", "Chrome 126", 200)
 
 
+def test_marketplace_logs(postgres, published, warehouse):
+    postgres.run(
+        """create type "LogCategory" as enum ('EXECUTION', 'SECURITY')""",
+        """create table "AgentLog" (id text primary key, "executionId" text, "agentId" text, "userId" text,
+        category "LogCategory" not null, level text not null, message text not null, context jsonb, metadata jsonb,
+        timestamp timestamp(3) not null)""",
+        """insert into "AgentLog" select 'log-' || n, case when n % 5 > 0 then 'exec-' || n % 4 end, 'agent-' || n % 3,
+        'user-' || n % 7, (array['EXECUTION', 'SECURITY'])[1 + n % 2]::"LogCategory",
+        (array['INFO', 'warn', 'Fatal', 'audit'])[1 + n % 4], 'mail to user' || n || '@example.org failed',
+        case when n % 2 = 0 then jsonb_build_object('step', n, 'ann@example.org', 'secret') end, null,
+        timestamp '2026-03-10' + n * interval '20 minutes' from generate_series(0, 100) n""",
+    )
+    receipt = published("marketplace_logs", postgres, attributes={"step": "context.step"})
+    at_source = postgres.run(
+        """select "agentId", category::text, count(*), count("executionId"), count(distinct "userId"), count(context),
+        sum((context->>'step')::int) from "AgentLog" where timestamp >= '2026-03-10' and timestamp < '2026-03-11'
+        group by 1, 2 order by 1, 2"""
+    )
+    told = warehouse.read(
+        "select agent_id, category, count(*) as n, count(execution_id) as e, count(distinct user_key) as u, "
+        "count(context_shape) as c,"
+        " sum((attributes->>'step')::int) from agentmill.execution_logs group by 1, 2 order by 1, 2"
+    ).rows()
+    assert told == at_source
+    assert receipt.records == 72
+    levels = warehouse.read("select distinct level from agentmill.execution_logs order by 1").to_series().to_list()
+    assert levels == ["audit", "critical", "info", "warning"]
+    row = warehouse.read("select * from agentmill.execution_logs order by event_time limit 1").row(0, named=True)
+    assert row["message"] == "mail to <email> failed"
+    assert row["context_shape"] == "{<key>:str,step:int}"
+    assert warehouse.read("select count(*) from agentmill.executions").item() == 0
+
+
+def test_marketplace_preferences(postgres, published, warehouse):
+    postgres.run(
+        """create table "UserAgentInteraction" ("userId" text, "agentId" text not null, "isFavorite" boolean,
+        rating smallint, feedback text, "updatedAt" timestamp(3))""",
+        """insert into "UserAgentInteraction" values
+        ('ann', 'a', true, 5, 'Call me at ann@example.org!', '2026-03-10 10:00'),
+        ('ann', 'a', false, 2, null, '2026-03-10 09:00'),
+        ('ann', 'b', null, 0, 'ok', '2026-03-10 11:00'),
+        (null, 'b', true, 4, null, '2026-03-10 12:00'),
+        ('bob', 'a', true, 1, null, null)""",
+    )
+    receipt = published("marketplace_preferences", postgres)
+    rows = warehouse.read("select * from agentmill.user_agent_interactions order by agent_id").rows(named=True)
+    assert [(row["agent_id"], row["is_favorite"], row["rating"], row["feedback"]) for row in rows] == [
+        ("a", True, 5, "Call me at <email>!"),
+        ("b", None, None, "ok"),
+    ]
+    assert {row["execution_count"] for row in rows} == {0}
+    account = warehouse.read(
+        "select received_count, clean_count, duplicate_count, quarantined_by_reason from agentmill.receipts_daily"
+    )
+    assert account.rows() == [(4, 2, 1, {"no_user": 1})]
+    assert receipt.unplaced == 1
+
+
 def make_generations(postgres):
     postgres.run(
         "create table generation_analytics (id serial, success boolean, framework text, metadata jsonb,"
@@ -142,7 +202,10 @@ def test_generation_failures(postgres, published, warehouse):
     row = warehouse.read("select * from agentmill.executions").row(0, named=True)
     assert (row["agent_name"], row["status"]) == ("react failure catalogue", "failed")
     assert row["error_message"] == "timed out after 30 s for <email>"
-    assert row["attributes"]["occurrence_count"] == "7"
+    assert row["attributes"]["severity"] == "high"
+    assert row["occurrences"] == 7
+    facts = signature_facts(as_frame([row | {"attributes": None, "redactions": None}], EXECUTION))
+    assert facts.select("occurrence_count", "reported_count").rows() == [(1, 7)]
     assert row["input_bytes"] == len("a shop")
 
 

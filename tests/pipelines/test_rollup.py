@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from pipelines.execution import EXECUTION, FAILURES, STATUSES
 from pipelines.failures import categorize_failures
-from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, CUBE, MODEL_DAILY, ConservationError, compute, judge, roll_up
+from pipelines.rollup import (
+    AGENT_DAILY,
+    AGENT_HOURLY,
+    CUBE,
+    MODEL_DAILY,
+    USER_DAILY,
+    ConservationError,
+    compute,
+    judge,
+    roll_up,
+)
 from pipelines.warehouse.ledger import BusyError, Load
 from pipelines.warehouse.publish import publish_partition
 
@@ -108,7 +118,7 @@ def test_the_cube_tells_failures_by_category():
 
 def test_an_empty_day_has_empty_tables():
     assert {name: table.height for name, table in tables().items()} == dict.fromkeys(
-        (CUBE, AGENT_HOURLY, AGENT_DAILY, MODEL_DAILY), 0
+        (CUBE, AGENT_HOURLY, AGENT_DAILY, MODEL_DAILY, USER_DAILY), 0
     )
 
 

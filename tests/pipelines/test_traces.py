@@ -100,7 +100,7 @@ def test_an_agent_and_all_it_did_is_one_execution(recorder, executions):
     recorder.span("chat", {**CHAT, **used, "gen_ai.usage.cache_read.input_tokens": 40}, 2, 5, agent)
     recorder.span("execute_tool", TOOL, 6, 7, agent)
     recorder.span("chat", {**CHAT, **used}, 8, 9, agent)
-    done = executions(recorder.request(), attributes={"tag": 'attributes."my.tag"'}).executions
+    done = executions(recorder.request(), attributes={"tag": 'attributes."my.tag"'}).rows
     row = done.row(0, named=True)
     assert done.height == 1
     assert (row["agent_name"], row["status"], row["duration_ms"]) == ("planner", "success", 30_000)
@@ -114,7 +114,7 @@ def test_an_agent_and_all_it_did_is_one_execution(recorder, executions):
 def test_an_exception_says_why_it_failed_without_telling_on_anybody(recorder, executions):
     agent = recorder.span("invoke_agent", AGENT, 1, 5, error=ValueError("no row for ann@example.org"))
     recorder.span("execute_tool", TOOL, 2, 3, agent, error=KeyError("inner"))
-    row = executions(recorder.request()).executions.row(0, named=True)
+    row = executions(recorder.request()).rows.row(0, named=True)
     assert (row["status"], row["error_type"]) == ("failed", "ValueError")
     assert row["error_message"] == "no row for <email>"
 
@@ -124,7 +124,7 @@ def test_a_failure_that_only_a_part_explains_is_explained_by_it(recorder, execut
     recorder.span("chat", CHAT, 2, 3, agent, error=TimeoutError("the model did not answer"))
     agent.set_status(Status(StatusCode.ERROR))
     agent.end(MIDNIGHT_NS + 10**10)
-    row = executions(recorder.request()).executions.row(0, named=True)
+    row = executions(recorder.request()).rows.row(0, named=True)
     assert (row["status"], row["error_type"]) == ("timeout", "TimeoutError")
     assert row["error_message"] == "the model did not answer"
 
@@ -134,7 +134,7 @@ def test_usage_on_an_aggregate_and_on_its_parts_is_the_same_usage(recorder, exec
     agent = recorder.span("invoke_agent", {**AGENT, **total}, 1, 9)
     wrapper = recorder.span("chat", {**CHAT, "gen_ai.usage.input_tokens": 300}, 2, 8, agent)
     recorder.span("chat", {**CHAT, "gen_ai.usage.input_tokens": 299}, 3, 7, wrapper)
-    row = executions(recorder.request()).executions.row(0, named=True)
+    row = executions(recorder.request()).rows.row(0, named=True)
     assert (row["input_tokens"], row["output_tokens"], row["llm_calls"]) == (299, 7, 1)
 
 
@@ -142,7 +142,7 @@ def test_former_spellings_of_attributes_are_read_too(recorder, executions):
     former = {"gen_ai.system": "anthropic", "gen_ai.usage.prompt_tokens": 11, "gen_ai.usage.completion_tokens": 3}
     agent = recorder.span("invoke_agent", AGENT, 1, 9)
     recorder.span("chat", {"gen_ai.operation.name": "chat", **former}, 2, 3, agent)
-    row = executions(recorder.request()).executions.row(0, named=True)
+    row = executions(recorder.request()).rows.row(0, named=True)
     assert (row["provider"], row["input_tokens"], row["output_tokens"]) == ("anthropic", 11, 3)
 
 
@@ -150,7 +150,7 @@ def test_an_agent_within_an_agent_is_part_of_it_and_two_side_by_side_are_two(rec
     outer = recorder.span("invoke_agent", AGENT, 1, 9)
     recorder.span("invoke_agent", {**AGENT, "gen_ai.agent.name": "helper"}, 2, 3, outer)
     recorder.span("invoke_agent", {**AGENT, "gen_ai.agent.name": "second"}, 1, 3)
-    rows = executions(recorder.request()).executions
+    rows = executions(recorder.request()).rows
     assert sorted(rows["agent_name"]) == ["planner", "second"]
 
 
@@ -158,7 +158,7 @@ def test_a_trace_without_an_agent_is_one_execution_and_one_without_ai_is_none(re
     call = recorder.span("chat gpt-4o", CHAT, 1, 9)
     recorder.span("execute_tool", TOOL, 2, 3, call)
     recorder.span("GET /", {"http.route": "/"}, 1, 2)
-    rows = executions(recorder.request()).executions
+    rows = executions(recorder.request()).rows
     assert rows["agent_name"].to_list() == ["chat gpt-4o"]
 
 
@@ -180,7 +180,7 @@ def test_spans_of_a_trace_may_lie_in_several_files_and_around_midnight(recorder,
 def test_a_broken_line_is_quarantined_and_a_span_that_came_twice_counts_once(recorder, executions):
     recorder.span("invoke_agent", {**AGENT, "gen_ai.usage.input_tokens": 5}, 1, 9)
     done = executions(recorder.request(), "{broken", recorder.request())
-    assert done.executions["input_tokens"].to_list() == [5]
+    assert done.rows["input_tokens"].to_list() == [5]
     assert done.quarantine["reason"].to_list() == ["malformed"]
 
 
@@ -188,7 +188,7 @@ def test_attributes_without_a_column_are_counted_and_not_kept(recorder, executio
     recorder.span("invoke_agent", {**AGENT, "my.secret": "hunter2", "my.list": ["a", "b"], "my.flag": True}, 1, 9)
     line = recorder.request()
     assert count_unknown(spans_of(line)) == {"my.flag": 1, "my.list": 1, "my.secret": 1}
-    assert "hunter2" not in executions(line).executions.write_json()
+    assert "hunter2" not in executions(line).rows.write_json()
 
 
 @given(st.data())
@@ -221,13 +221,13 @@ def test_lines_that_are_no_spans_are_quarantined(recorder, executions):
     line = recorder.request()
     no_id = line.replace('"spanId"', '"idOfSpan"')
     done = executions(line, '{"resourceSpans": {}}', '{"resourceSpans": null}', '{"other": 1}', no_id)
-    assert done.executions.height == 1
+    assert done.rows.height == 1
     assert done.quarantine["reason"].to_list() == ["malformed"] * 4
 
 
 def test_an_attribute_without_a_name_is_left_out(recorder, executions):
     recorder.span("invoke_agent", {**AGENT, "my.tag": "x"}, 1, 9)
-    assert executions(recorder.request().replace('"key": "my.tag", ', "")).executions.height == 1
+    assert executions(recorder.request().replace('"key": "my.tag", ', "")).rows.height == 1
 
 
 def test_a_span_with_a_broken_clock_is_quarantined_where_its_file_is(recorder, executions):
@@ -236,7 +236,7 @@ def test_a_span_with_a_broken_clock_is_quarantined_where_its_file_is(recorder, e
     broken = good.replace(recorder.exporter.get_finished_spans()[0].context.span_id.to_bytes(8, "big").hex(), "f" * 16)
     start = str(MIDNIGHT_NS + 10**9)
     done = executions(good, broken.replace(start, "0"), "{broken")
-    assert done.executions.height == 1
+    assert done.rows.height == 1
     assert sorted(done.quarantine["reason"]) == ["malformed", "timestamp_out_of_range"]
 
 
@@ -245,7 +245,7 @@ def test_spans_that_lost_their_parents_belong_to_the_only_agent(recorder, execut
     lost = recorder.span("not exported", {}, 2, 8, agent)
     recorder.span("chat", {**CHAT, "gen_ai.usage.input_tokens": 7}, 3, 4, lost)
     kept = [span for span in recorder.exporter.get_finished_spans() if span.name != "not exported"]
-    row = executions(recorder.request(kept)).executions.row(0, named=True)
+    row = executions(recorder.request(kept)).rows.row(0, named=True)
     assert (row["input_tokens"], row["llm_calls"]) == (7, 1)
 
 
@@ -289,7 +289,7 @@ def observation(**overrides):
     ],
 )
 def test_langfuse_counts_cached_and_reasoning_tokens_apart_or_not(executions, usage, told):
-    row = executions(observation(usageDetails=usage), kind="langfuse").executions.row(0, named=True)
+    row = executions(observation(usageDetails=usage), kind="langfuse").rows.row(0, named=True)
     assert (row["input_tokens"], row["output_tokens"]) == told
 
 
@@ -300,18 +300,18 @@ def test_a_trace_of_langfuse_is_its_outermost_observation(executions):
         observation(id="o2", parentObservationId="o1"),
         observation(id="o3", parentObservationId="o0", type="TOOL", name="search", usageDetails={}, costDetails={}),
     ]
-    row = executions(*lines, kind="langfuse").executions.row(0, named=True)
+    row = executions(*lines, kind="langfuse").rows.row(0, named=True)
     assert (row["agent_name"], row["llm_calls"], row["tool_names"]) == ("planner", 1, ["search"])
     assert (row["input_tokens"], row["cost_usd"]) == (10, Decimal("0.003"))
 
 
 def test_an_observation_that_is_its_own_parent_is_a_root(executions):
-    row = executions(observation(parentObservationId="o1"), kind="langfuse").executions.row(0, named=True)
+    row = executions(observation(parentObservationId="o1"), kind="langfuse").rows.row(0, named=True)
     assert (row["input_tokens"], row["llm_calls"]) == (10, 1)
 
 
 def test_a_cost_that_nobody_knows_is_not_zero(executions):
-    row = executions(observation(costDetails={}, totalCost=0), kind="langfuse").executions.row(0, named=True)
+    row = executions(observation(costDetails={}, totalCost=0), kind="langfuse").rows.row(0, named=True)
     assert (row["cost_usd"], row["cost_source"]) == (None, "unpriced")
 
 
@@ -339,7 +339,7 @@ def test_real_observations_count_every_leaf_once(lake, key):
     now = datetime.fromisoformat("2026-11-01T00:00:00+00:00")
     receipts = extract(source, days, lake, now)
     parts = [lake.read(part) for receipt in receipts.values() for part in receipt.parts]
-    rows = clean_records(parts, source, key, now, DAY).executions
+    rows = clean_records(parts, source, key, now, DAY).rows
     told = rows.group_by("trace_id").agg(pl.col("input_tokens", "output_tokens", "cost_usd").sum()).sort("trace_id")
     assert told.rows() == [(trace, *figures) for trace, figures in sorted(expected.items())]
     assert len(told) > 15

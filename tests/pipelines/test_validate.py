@@ -113,10 +113,10 @@ def test_every_rule_tells_true_from_false_and_never_null():
 
 
 def test_lost_and_invented_records_block():
-    assert judge_conservation(receipt(count(received=11)), as_frame([good()] * 10, EXECUTION)).blocks
-    assert judge_conservation(receipt(count(clean=9, duplicates=1)), as_frame([good()] * 10, EXECUTION)).blocks
+    assert judge_conservation(receipt(count(received=11)), [as_frame([good()] * 10, EXECUTION)]).blocks
+    assert judge_conservation(receipt(count(clean=9, duplicates=1)), [as_frame([good()] * 8, EXECUTION)]).blocks
     told = judge_conservation(
-        receipt(count(clean=8, duplicates=1, quarantined={"torn": 1})), as_frame([good()] * 8, EXECUTION)
+        receipt(count(clean=8, duplicates=1, quarantined={"torn": 1})), [as_frame([good()] * 8, EXECUTION)]
     )
     assert told.passed
     assert told.message == "10 received = 8 clean + 1 quarantined + 1 duplicates"

@@ -11,16 +11,21 @@ from conftest import DAY, as_frame
 from pipelines.clean import clean
 from pipelines.execution import EXECUTION
 from pipelines.extract import extract
+from pipelines.failures import SIGNATURES, signature_facts
+from pipelines.record_types import EXECUTIONS, RECORD_TYPES
 from pipelines.validate import validate
 from pipelines.warehouse import publish
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.executions import account, publish_executions, published_day
+from pipelines.warehouse.executions import account, publish_records, published_day
 from pipelines.warehouse.ledger import ALL_DAYS, BusyError, Load, loading
 from pipelines.warehouse.migrations import SQL_FOLDER, current_revision, downgrade, upgrade
 from pipelines.warehouse.publish import IncompleteLoadError, publish_partition, replace_rows, sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
 
+HEAD = "0002"
+NOON = datetime.combine(DAY, datetime.min.time(), tzinfo=UTC) + timedelta(hours=12)
 _POSTGRES_TYPES = {
+    "boolean": pl.Boolean(),
     "text": pl.String(),
     "bigint": pl.Int64(),
     "double precision": pl.Float64(),
@@ -32,14 +37,13 @@ _POSTGRES_TYPES = {
 
 
 def rows(count=2, day=DAY, **overrides):
-    noon = datetime.combine(day, datetime.min.time(), tzinfo=UTC) + timedelta(hours=12)
     shared = {
         "source": "app",
         "row_hash": "0",
         "agent_id": "a",
         "agent_name": "a",
         "status": "success",
-        "event_time": noon,
+        "event_time": NOON + (day - DAY),
         "cost_source": "unpriced",
         "quality_flags": [],
         **overrides,
@@ -62,7 +66,7 @@ def count_of(warehouse):
 def test_migrations_go_forth_and_back_and_forth_again(any_database):
     warehouse = Warehouse(any_database)
     upgrade(warehouse)
-    assert current_revision(warehouse) == "0001"
+    assert current_revision(warehouse) == HEAD
     put(warehouse, rows(), "one")
     downgrade(warehouse, "base")
     left = warehouse.read("select tablename from pg_tables where schemaname like 'agentmill%'")
@@ -73,21 +77,35 @@ def test_migrations_go_forth_and_back_and_forth_again(any_database):
     assert count_of(warehouse) == 2
 
 
+def test_what_the_first_release_published_survives_the_upgrade(warehouse):
+    put(warehouse, rows(), "one")
+    facts = signature_facts(as_frame([{"event_time": NOON, "status": "failed", "error_message": "x"}], EXECUTION))
+    load = Load(table=SIGNATURES, day=DAY, content="one", rows=1)
+    replace_rows(warehouse, [(load, facts)], lambda _: True)
+    downgrade(warehouse, "0001")
+    upgrade(warehouse)
+    assert count_of(warehouse) == 2
+    counted = warehouse.read("select occurrence_count, reported_count from agentmill.failure_signatures_daily")
+    assert counted.rows() == [(1, 1)]
+
+
 def test_two_processes_may_upgrade_at_once(empty_database):
     threads = [threading.Thread(target=upgrade, args=[Warehouse(empty_database)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert current_revision(Warehouse(empty_database)) == "0001"
+    assert current_revision(Warehouse(empty_database)) == HEAD
 
 
-def test_the_table_of_executions_is_the_canonical_record(warehouse):
+@pytest.mark.parametrize("kind", RECORD_TYPES.values(), ids=lambda kind: kind.name)
+def test_a_table_of_records_is_their_contract(warehouse, kind):
     columns = warehouse.read(
         "select column_name, data_type from information_schema.columns "
-        "where table_schema = 'agentmill' and table_name = 'executions' order by ordinal_position"
+        "where table_schema = 'agentmill' and table_name = %s",
+        [kind.name],
     )
-    assert pl.Schema({name: _POSTGRES_TYPES[kind] for name, kind in columns.rows()}) == EXECUTION
+    assert {name: _POSTGRES_TYPES[dtype] for name, dtype in columns.rows()} == dict(kind.schema)
 
 
 def test_every_view_is_one_select_that_says_its_grain_and_runs(warehouse):
@@ -237,7 +255,7 @@ def published(source, lake, key, warehouse, write_log):
         extract(source(**overrides), [DAY], lake, datetime(2026, 3, 12, tzinfo=UTC))
         clean(DAY, [source(**overrides)], lake, key)
         validate(DAY, [source(**overrides)], lake)
-        return publish_executions(DAY, lake, warehouse)
+        return publish_records(EXECUTIONS, DAY, lake, warehouse)
 
     return run
 
@@ -273,7 +291,7 @@ def test_a_day_that_nobody_judged_is_not_published(source, lake, key, warehouse,
     write_log(record())
     extract(source(), [DAY], lake, datetime(2026, 3, 12, tzinfo=UTC))
     clean(DAY, [source()], lake, key)
-    assert publish_executions(DAY, lake, warehouse).outcome == "blocked"
+    assert publish_records(EXECUTIONS, DAY, lake, warehouse).outcome == "blocked"
     assert account(DAY, lake, warehouse).blocked_by == ["the day was not validated"]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field, model_validator
 
-from pipelines.execution import MAPPABLE
+from pipelines.record_types import EXECUTIONS
 from pipelines.sources.files import FileSource
 from pipelines.sources.spans.executions import EXECUTION_SPAN
 from pipelines.sources.spans.langfuse import read_langfuse
@@ -19,13 +19,14 @@ from pipelines.sources.spans.otlp import read_otlp
 READERS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {"otlp": read_otlp, "langfuse": read_langfuse}
 """What makes spans of lines, by the kind of source."""
 
-_MAPPING = {name: name for name in EXECUTION_SPAN if name in MAPPABLE} | {"execution_id": "span_id"}
+_MAPPING = {name: name for name in EXECUTION_SPAN if name in EXECUTIONS.mappable} | {"execution_id": "span_id"}
 
 
 class TraceSource(FileSource):
     """Files of traces: OTLP/JSON as collectors write it, or exported observations of Langfuse."""
 
     kind: Literal["otlp", "langfuse"]  # type: ignore[assignment]
+    records: Annotated[Literal["executions"], Field(description="Traces are told as executions.")] = "executions"
     format: Annotated[Literal["ndjson"], Field(description="One JSON object per line.")] = "ndjson"
 
     @model_validator(mode="before")

@@ -1,0 +1,37 @@
+-- One row per user and agent: what the user ran, what the user said last, and what was bought before.
+with activity as (
+    select
+        user_key,
+        agent_id,
+        sum(execution_count)::bigint as execution_count,
+        sum(success_count)::bigint as success_count,
+        sum(failure_count)::bigint as failure_count,
+        count(*) as active_days,
+        min(first_at) as first_execution_at,
+        max(last_at) as last_execution_at
+    from agentmill.user_activity_daily
+    group by user_key, agent_id
+),
+
+preference as (
+    select distinct on (user_key, agent_id) user_key, agent_id, is_favorite, rating, feedback, event_time as preferred_at
+    from agentmill.user_agent_preferences
+    order by user_key, agent_id, event_time desc, source, row_hash
+)
+
+select
+    user_key,
+    agent_id,
+    coalesce(execution_count, 0) as execution_count,
+    coalesce(success_count, 0) as success_count,
+    coalesce(failure_count, 0) as failure_count,
+    coalesce(active_days, 0) as active_days,
+    execution_count::double precision / active_days as executions_per_active_day,
+    first_execution_at,
+    last_execution_at,
+    is_favorite,
+    rating,
+    feedback,
+    preferred_at
+from activity
+full join preference using (user_key, agent_id)
