@@ -23,7 +23,7 @@ from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.clean.preview import count_inputs, preview
-from pipelines.extract import ExtractionError, find_dirty_days
+from pipelines.extract import ExtractionError, accept, find_dirty_days, tell
 from pipelines.settings import (
     CONFIG_VARIABLE,
     DEFAULT_CONFIG,
@@ -33,6 +33,7 @@ from pipelines.settings import (
     find_config,
     load_settings,
 )
+from pipelines.sources.kinds import AnySource
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.executions import DayAccount, account
 from pipelines.warehouse.publish import sweep_staging
@@ -124,9 +125,7 @@ def preview_source(
 ) -> None:
     """Show what a source would become: sample rows, anonymized, and every problem in its first records."""
     settings = load_settings()
-    if name not in settings.sources:
-        _stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
-    source = settings.sources[name]
+    source = _source(settings, name)
     seen = preview(source, settings.read_key())
     sample = seen.rows.head(rows)
     known = [column for column in sample.columns if sample[column].null_count() < sample.height]
@@ -142,6 +141,20 @@ def preview_source(
         out.print(f"- {problem}", style="yellow", soft_wrap=True)
     if not seen.problems:
         out.print("No problem found.")
+
+
+@source_app.command("accept")
+def accept_fields(name: str) -> None:
+    """Agree with how the fields of a source have changed: from now on they belong to its contract."""
+    settings = load_settings()
+    source = _source(settings, name)
+    if source.contract == "evolve":
+        out.print(f"{name} may change as it likes (`contract: evolve`): there is nothing to agree with.")
+        return
+    changes = tell(accept(source, settings.open_lake()))
+    for change in changes:
+        out.print(f"Agreed: {change}.", soft_wrap=True)
+    out.print("Run the days again: `agentmill run`." if changes else f"The fields of {name} are those agreed.")
 
 
 @app.command()
@@ -357,6 +370,12 @@ def _tell_findings(settings: Settings, config: Path) -> None:
     out.print("\nThree questions to try:")
     for question in marketplace.QUESTIONS:
         out.print(f'  agentmill -c {config} sql "{question}"', soft_wrap=True)
+
+
+def _source(settings: Settings, name: str) -> AnySource:
+    if name not in settings.sources:
+        _stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
+    return settings.sources[name]
 
 
 def _day(text: str) -> date:

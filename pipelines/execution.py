@@ -184,5 +184,6 @@ QUARANTINE_REASONS = {
     "no_user": "Nobody is named who prefers or rates.",
     "no_status": "No outcome.",
     "unknown_status": "An outcome that neither the source's value map nor the defaults know.",
+    "schema_drift": "The fields of the record are not those agreed with its source, whose contract is `discard_row`.",
     "bad_value": "A value that its column cannot hold without loss.",
 }

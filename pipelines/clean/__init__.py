@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.pseudonyms import digest
 from pipelines.clean.anonymity import anonymize
+from pipelines.clean.contract import apply_contract
 from pipelines.clean.draft import flag, reject
 from pipelines.clean.duplicates import Duplicates, keep_latest
 from pipelines.clean.quarantine import QUARANTINE, as_quarantine
@@ -26,7 +27,7 @@ from pipelines.clean.repair import (
     repair_usage,
 )
 from pipelines.clean.values import type_values
-from pipelines.extract import RawReceipt, raw_dataset
+from pipelines.extract import RawReceipt, raw_dataset, tell
 from pipelines.lake import Lake, Part, Receipt
 from pipelines.record_types import EXECUTION_LOGS, EXECUTIONS, RECORD_TYPES, USER_AGENT_PREFERENCES, RecordType
 from pipelines.sources.casting import to_text
@@ -37,6 +38,8 @@ from pipelines.sources.timestamps import read_times
 CLEAN_EXECUTIONS = EXECUTIONS.clean_name
 QUARANTINED = "quarantine"
 
+_NO_ROWS = {"unplaced", "failure", "drift"}
+"""What is told of a source without changing any row."""
 _POSITION = ("file", "line", "byte_offset")
 _REPLACEMENT = r"\x{FFFD}|\\u(?:[fF]{3}[dD]|0000)"
 
@@ -68,6 +71,7 @@ class SourceCount(BaseModel, frozen=True):
     growing: int
     unplaced: int = 0
     failure: str | None = None
+    drift: list[str] = Field(default_factory=list)
 
 
 class CleanReceipt(Receipt):
@@ -89,7 +93,7 @@ class CleanReceipt(Receipt):
 
     def content_of(self, kind: RecordType) -> list[str]:
         """The rows of one type, and what accounts for them."""
-        counts = [one.model_dump_json(exclude={"unplaced", "failure"}) for one in self.counts_of(kind)]  # no rows
+        counts = [one.model_dump_json(exclude=_NO_ROWS) for one in self.counts_of(kind)]
         return [*(part.sha256 for part in self.parts_of(kind)), *counts]
 
     def parts_of(self, kind: RecordType) -> list[Part]:
@@ -112,7 +116,8 @@ def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey) -
     quarantine, counts = [QUARANTINE.to_frame()], []
     for source in sources:
         raw = _raw_receipt(day, source, lake)
-        cleaned = clean_records((lake.read(part) for part in raw.parts), source, key, raw.read_at, day)
+        parts_of_day = (apply_contract(lake.read(part), source, raw.drift) for part in raw.parts)
+        cleaned = clean_records(parts_of_day, source, key, raw.read_at, day)
         counts.append(_count(raw, cleaned, source))
         rows[source.records].append(cleaned.rows)
         quarantine.append(cleaned.quarantine)
@@ -243,4 +248,5 @@ def _count(raw: RawReceipt, cleaned: Cleaned, source: Source) -> SourceCount:
         growing=len(raw.growing),
         unplaced=raw.unplaced,
         failure=raw.failure,
+        drift=tell(raw.drift),
     )

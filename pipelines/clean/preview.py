@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import polars as pl
 
 from pipelines.anonymize.keys import PseudonymKey
+from pipelines.anonymize.names import plain_names
 from pipelines.clean import clean_records
 from pipelines.execution import QUALITY_FLAGS, QUARANTINE_REASONS
-from pipelines.extract.traces import plain_names
 from pipelines.sources.database import DatabaseSource, Table, as_records
 from pipelines.sources.files import FileReading, FileSource, list_files
 from pipelines.sources.kinds import AnySource
@@ -78,7 +78,9 @@ def _first_traces(source: TraceSource, seen: Preview) -> Iterator[pl.DataFrame]:
             traces.read(FileReading(source, file))
         except UnreadableInputError as error:
             seen.problems.append(str(error))
-    unknown = ", ".join(f"{name} {count:,}" for name, count in plain_names(traces.unknown_attributes()).items())
+    counts = traces.unknown_attributes()
+    plain = plain_names(counts)
+    unknown = ", ".join(f"{name} {count:,}" for name, count in counts.items() if name in plain)
     if unknown:
         seen.problems.append(f"attributes that are left out unless `attributes` names them: {unknown}")
     if not listing.ready:

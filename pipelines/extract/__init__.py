@@ -7,9 +7,10 @@ from datetime import date, datetime
 import polars as pl
 
 from pipelines.anonymize.text import sanitize_texts
+from pipelines.extract.contract import accept
 from pipelines.extract.dirty import Dirty, find_dirty_days
 from pipelines.extract.files import extract_files
-from pipelines.extract.receipt import ExtractionError, RawReceipt, note_failure, raw_dataset
+from pipelines.extract.receipt import Drift, ExtractionError, RawReceipt, note_failure, raw_dataset, tell
 from pipelines.extract.tables import extract_rows
 from pipelines.extract.traces import extract_traces
 from pipelines.lake import Lake
@@ -19,7 +20,17 @@ from pipelines.sources.spans import TraceSource
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Dirty", "ExtractionError", "RawReceipt", "extract", "find_dirty_days", "raw_dataset"]
+__all__ = [
+    "Dirty",
+    "Drift",
+    "ExtractionError",
+    "RawReceipt",
+    "accept",
+    "extract",
+    "find_dirty_days",
+    "raw_dataset",
+    "tell",
+]
 
 
 def extract(

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import polars as pl
 from pydantic import BaseModel
 
+from pipelines.extract.fields import Fields
 from pipelines.extract.receipt import DIGEST_VERSION, ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
 from pipelines.extract.spool import Spool, add_digests, commit, digest_by_day, event_days
 from pipelines.lake import Lake
@@ -70,7 +71,7 @@ def extract_files(
     Raises ExtractionError, with nothing committed, where a file is damaged (its records could belong to any day), or
     where files that a day was made of are gone and nothing stands in for them, unless that is accepted.
     """
-    spool = Spool(lake, raw_dataset(source.name), days)
+    spool = Spool(lake, raw_dataset(source.name), days, Fields(source))
     inputs = read_inputs(source, days, lake, read_at, lambda reading: read_input(reading, source, read_at, spool))
     return commit_inputs(source, days, inputs, spool, lake=lake, read_at=read_at, accept_missing=accept_missing)
 
@@ -134,7 +135,7 @@ def commit_inputs(  # noqa: PLR0913 - what a day is made of
     }
     if not accept_missing:
         refuse_loss(source.name, receipts, lake, present=inputs.read.keys())
-    commit(spool, receipts, lake)
+    commit(source, spool, receipts, lake)
     remember(source, lake, inputs)
     return receipts
 
@@ -188,6 +189,8 @@ def place(
     last: date | None = None
     held: list[pl.DataFrame] = []
     for read in batches:
+        if read.is_empty():
+            continue
         day, is_early = event_days(read, source, read_at)
         batch = read.with_columns(is_early=is_early)
         if last is None:

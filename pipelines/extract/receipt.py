@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
+from typing import Literal
 
 import polars as pl
 from pydantic import BaseModel, Field
 
+from pipelines.anonymize.names import plain_names
 from pipelines.lake import Lake, Receipt
 from pipelines.sources.source import Source
 
@@ -27,6 +29,35 @@ class Input(BaseModel, frozen=True):
     sha256: str | None = None
 
 
+class Drift(BaseModel, frozen=True):
+    """One field that is not as it was: what it was and is, in how many of the records looked at, and since when."""
+
+    field: str
+    change: Literal["added", "removed", "retyped"]
+    was: tuple[str, ...] = ()
+    now: tuple[str, ...] = ()
+    records: int
+    of: int
+    since: date | None = None
+
+
+def tell(changes: Iterable[Drift]) -> list[str]:
+    """Each change in words, with no name that may say something of a person."""
+    several = list(changes)
+    plain = plain_names(one.field for one in several)
+    return [_told(one, f"`{one.field}`" if one.field in plain else "`<field>`") for one in several]
+
+
+def _told(change: Drift, name: str) -> str:
+    was, now = (" or ".join(types) or "always null" for types in (change.was, change.now))
+    since = f", since {change.since}" if change.since else ""
+    if change.change == "removed":
+        return f"{name} is gone (was {was}{since})"
+    counted = f"in {change.records:,} of {change.of:,} records" if change.of else ""
+    told = f"{name} is new ({now}" if change.change == "added" else f"{name} is {now} (was {was}"
+    return f"{told}{since}) {counted}".rstrip()
+
+
 class RawReceipt(Receipt):
     """Accounts for one day of one source: `parts` hold every record of `inputs` that belongs to the day."""
 
@@ -45,6 +76,11 @@ class RawReceipt(Receipt):
     """Rows of the source that no day can hold, for want of a time."""
     unknown_attributes: dict[str, int] = Field(default_factory=dict)
     """How often attributes occurred, in all that was read, that no column is made of."""
+    fields: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Which fields the records have, of which types and in how many of the records that were `looked_at`."""
+    looked_at: int = 0
+    drift: list[Drift] = Field(default_factory=list)
+    """How the fields differ from what was agreed, or from the days before."""
 
     @property
     def records(self) -> int:

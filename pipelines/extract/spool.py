@@ -6,6 +6,8 @@ from datetime import date, datetime
 
 import polars as pl
 
+from pipelines.extract.contract import hold_to_contract
+from pipelines.extract.fields import Fields
 from pipelines.extract.receipt import RawReceipt, raw_dataset
 from pipelines.lake import Lake, Part
 from pipelines.sources.records import map_records
@@ -18,7 +20,8 @@ _SPOOL_BYTES = 128 * 2**20
 class Spool:
     """Collects the wanted days' records and writes them out as parts whenever enough have gathered."""
 
-    def __init__(self, lake: Lake, dataset: str, days: Sequence[date]) -> None:
+    def __init__(self, lake: Lake, dataset: str, days: Sequence[date], fields: Fields | None = None) -> None:
+        self._fields = fields
         self._lake = lake
         self._dataset = dataset
         self._gathered: dict[date, list[pl.DataFrame]] = {day: [] for day in days}
@@ -31,6 +34,8 @@ class Spool:
         wanted = batch if is_wanted.all() else batch.filter(is_wanted)  # nothing is copied where all are wanted
         for (day,), records in wanted.partition_by("day", as_dict=True, include_key=False).items():
             self._gathered[day].append(records)
+            if self._fields is not None:
+                self._fields.add(day, records.filter(pl.col("problem").is_null())["record"])
         self._bytes += int(wanted.estimated_size())
         if self._bytes > _SPOOL_BYTES:
             self._write()
@@ -40,6 +45,11 @@ class Spool:
         self._write()
         return self._parts
 
+    def describe(self, receipt: RawReceipt) -> None:
+        """Tell the receipt of a day which fields its records have."""
+        if self._fields is not None:
+            receipt.fields, receipt.looked_at = self._fields.of(receipt.day), self._fields.records(receipt.day)
+
     def _write(self) -> None:
         for day, batches in self._gathered.items():
             for alike in _group_by_schema(batches):
@@ -48,8 +58,11 @@ class Spool:
         self._bytes = 0
 
 
-def commit(spool: Spool, receipts: Mapping[date, RawReceipt], lake: Lake) -> None:
-    """Make what was gathered the raw days that the receipts account for."""
+def commit(source: Source, spool: Spool, receipts: Mapping[date, RawReceipt], lake: Lake) -> None:
+    """Make what was gathered the raw days that the receipts account for. Raises DriftError, with nothing committed."""
+    for receipt in receipts.values():
+        spool.describe(receipt)
+    hold_to_contract(source, receipts, lake)
     parts = spool.finish()
     for day, receipt in receipts.items():
         receipt.parts = parts[day]

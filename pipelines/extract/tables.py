@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from pipelines.extract.fields import Fields
 from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
 from pipelines.extract.spool import Spool, add_digests, commit, digest_by_day, event_days
 from pipelines.lake import Lake
@@ -25,7 +26,7 @@ def extract_rows(
     """
     try:
         table = Table(source)
-        spool = Spool(lake, raw_dataset(source.name), days)
+        spool = Spool(lake, raw_dataset(source.name), days, Fields(source, table.types))
         read = {day: read_day(table, source, day, read_at, spool) for day in days}
         unplaced = table.count_unplaced(read_at)
     except UnreadableInputError as error:
@@ -45,7 +46,7 @@ def extract_rows(
     if not accept_missing:
         empty = {day: receipt for day, receipt in receipts.items() if not receipt.records}
         refuse_loss(source.name, empty, lake, present=[])
-    commit(spool, receipts, lake)
+    commit(source, spool, receipts, lake)
     return receipts
 
 

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 
-import polars as pl
-
-from pipelines.anonymize.text import sanitize_texts
+from pipelines.anonymize.names import plain_names
 from pipelines.extract.files import ReadInput, commit_inputs, read_inputs
 from pipelines.extract.receipt import RawReceipt, raw_dataset
 from pipelines.extract.spool import Spool, digest_by_day
@@ -20,8 +18,6 @@ from pipelines.sources.spans import TraceSource
 from pipelines.sources.spans.traces import Traces
 
 _AROUND = timedelta(days=1)
-_NUMBERS = r"\d{4,}|\d+[.-]\d+[.-]\d+"
-"""What names of attributes have no use for: addresses, telephone numbers, ids."""
 _MOST_DAYS = 7
 """Days whose spans are held at once."""
 
@@ -50,7 +46,7 @@ def extract_traces(
             lake=lake,
             read_at=read_at,
             accept_missing=accept_missing,
-            unknown_attributes=plain_names(traces.unknown_attributes()),
+            unknown_attributes=_plain(traces.unknown_attributes()),
         )
     return receipts
 
@@ -61,8 +57,6 @@ def read_spans(traces: Traces, reading: FileReading) -> ReadInput:
     return ReadInput(file=reading.file, sha256=reading.sha256, records=counts, digests=digest_by_day(content))
 
 
-def plain_names(counts: Mapping[str, int]) -> dict[str, int]:
-    """The counts by name, without names that hold something private."""
-    names = pl.Series(list(counts), dtype=pl.String)
-    plain = names.filter((sanitize_texts(names) == names) & ~names.str.contains(_NUMBERS))
-    return {name: counts[name] for name in plain}
+def _plain(counts: Mapping[str, int]) -> dict[str, int]:
+    plain = plain_names(counts)
+    return {name: count for name, count in counts.items() if name in plain}

@@ -43,9 +43,12 @@ _POSTGRES_NUMBERS = frozenset((20, 21, 23, 700, 701))
 _POSTGRES_PLAIN = _POSTGRES_NUMBERS | {16, 19, 25, 1042, 1043}
 _POSTGRES_TIMES: dict[int, TimeKind] = {1082: "local", 1114: "local", 1184: "instant"}
 _POSTGRES_ADDRESS = 869
+_POSTGRES_CATEGORIES = {"N": "number", "S": "text", "E": "text", "B": "boolean", "D": "time", "A": "list"}
+"""Types that are read alike have one name; any other has its own, such as jsonb."""
 _MYSQL_NUMBERS = frozenset((1, 2, 3, 4, 5, 8, 9))
 _MYSQL_TEXTS = frozenset((249, 250, 251, 252, 253, 254))
 _MYSQL_TIMES: dict[int, TimeKind] = {7: "instant", 10: "local", 12: "local"}
+_MYSQL_DECIMALS = (0, 246)
 _MYSQL_BIGINT, _MYSQL_BIT, _MYSQL_UNSIGNED, _MYSQL_BINARY, _MYSQL_GEOMETRY = 8, 16, 32, 63, 255
 _PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -100,6 +103,7 @@ class Column:
 
     name: str
     select: str
+    type: str
     time: TimeKind | None = None
 
 
@@ -124,6 +128,11 @@ class Table:
             for column in self._columns
         )
         self._times = [self._time_column(name) for name in source.time_fields]
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The class of type that each column is declared with: number, text, time ..."""
+        return {column.name: column.type for column in self._columns}
 
     def read_day(self, day: date) -> Iterator[pl.DataFrame]:
         """Batches of rows whose time may lie in the UTC day, each with the source's own count of all of them."""
@@ -178,18 +187,20 @@ class Table:
             if self._is_mysql:
                 return [self._mysql_column(field) for field in cursor._result.fields]  # noqa: SLF001
             types = [(str(name), int(str(oid))) for name, oid, *_ in cursor.description]
-            arrays = connection.exec_driver_sql("select oid from pg_type where typcategory = 'A'").scalars().all()
-            return [self._postgres_column(name, oid, is_array=oid in arrays) for name, oid in types]
+            rows = connection.exec_driver_sql("select oid, typcategory::text, typname::text from pg_type").all()
+            told = {oid: _POSTGRES_CATEGORIES.get(category, name) for oid, category, name in rows}
+            return [self._postgres_column(name, oid, told.get(oid, "other")) for name, oid in types]
 
-    def _postgres_column(self, name: str, oid: int, *, is_array: bool) -> Column:
+    def _postgres_column(self, name: str, oid: int, kind: str) -> Column:
         quoted, time = self._quote(name), _POSTGRES_TIMES.get(oid)
         if oid in _POSTGRES_PLAIN:
-            return Column(name, quoted, "number" if oid in _POSTGRES_NUMBERS else None)
+            return Column(name, quoted, kind, "number" if oid in _POSTGRES_NUMBERS else None)
         if time is not None:
-            return Column(name, quoted if self._is_only_time(name) else f"replace({quoted}::text, ' ', 'T')", time)
+            as_text = f"replace({quoted}::text, ' ', 'T')"
+            return Column(name, quoted if self._is_only_time(name) else as_text, kind, time)
         if oid == _POSTGRES_ADDRESS:
-            return Column(name, f"host({quoted})")
-        return Column(name, f"to_json({quoted})::text" if is_array else f"{quoted}::text")
+            return Column(name, f"host({quoted})", kind)
+        return Column(name, f"to_json({quoted})::text" if kind == "list" else f"{quoted}::text", kind)
 
     def _mysql_column(self, field: Any) -> Column:  # noqa: ANN401 - the driver's own class
         quoted, kind = self._quote(field.name), field.type_code
@@ -197,14 +208,16 @@ class Table:
             time = _MYSQL_TIMES[kind]
             offset = "'+00:00'" if time == "instant" else "''"
             as_text = f"concat(replace(cast({quoted} as char), ' ', 'T'), {offset})"
-            return Column(field.name, as_text, time)  # never as it is: a month of zero would end the reader
+            return Column(field.name, as_text, "time", time)  # never as it is: a month of zero would end the reader
         if kind in _MYSQL_NUMBERS and not (kind == _MYSQL_BIGINT and field.flags & _MYSQL_UNSIGNED):
-            return Column(field.name, quoted, "number")
+            return Column(field.name, quoted, "number", "number")
         if kind in _MYSQL_TEXTS:
-            return Column(field.name, f"hex({quoted})" if field.charsetnr == _MYSQL_BINARY else quoted)
+            is_binary = field.charsetnr == _MYSQL_BINARY
+            return Column(field.name, f"hex({quoted})" if is_binary else quoted, "binary" if is_binary else "text")
         if kind == _MYSQL_GEOMETRY:
-            return Column(field.name, f"st_astext({quoted})")
-        return Column(field.name, f"cast({quoted}{' + 0' if kind == _MYSQL_BIT else ''} as char)")
+            return Column(field.name, f"st_astext({quoted})", "geometry")
+        declared = "number" if kind in (_MYSQL_BIGINT, _MYSQL_BIT, *_MYSQL_DECIMALS) else "other"
+        return Column(field.name, f"cast({quoted}{' + 0' if kind == _MYSQL_BIT else ''} as char)", declared)
 
     def _is_only_time(self, name: str) -> bool:
         """Whether a column alone dates rows: then a row that was asked for has a finite time there."""

@@ -86,6 +86,7 @@ class Source(BaseModel):
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
     cache_tokens: Literal["included", "separate"] = "included"
     event_time: Literal["started_at", "completed_at"] = "started_at"
+    contract: Literal["evolve", "discard_value", "discard_row", "freeze"] = "evolve"
     lookback_days: Annotated[int, Field(ge=0, le=366)] = 3
     max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     optional: bool = False

@@ -13,7 +13,7 @@ from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt
 from pipelines.lake import Lake
 from pipelines.record_types import EXECUTIONS, RecordType
 from pipelines.sources.source import Source
-from pipelines.validate.conservation import judge_conservation, judge_inputs, judge_quarantine
+from pipelines.validate.conservation import judge_conservation, judge_drift, judge_inputs, judge_quarantine
 from pipelines.validate.expectations import COLUMNS, judge_rows
 from pipelines.validate.other_records import judge_others
 from pipelines.validate.repeats import judge_repeats
@@ -40,6 +40,7 @@ def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
             judge_conservation(receipt, [rows, *others.values()]),
             judge_quarantine(receipt, sources),
             judge_inputs(receipt),
+            judge_drift(receipt),
             judge_repeats(day, rows, lake),
         ],
     )

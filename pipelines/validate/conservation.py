@@ -91,3 +91,16 @@ def judge_inputs(receipt: CleanReceipt) -> Verdict:
             "unplaced": sum(unplaced.values()),
         },
     )
+
+
+def judge_drift(receipt: CleanReceipt) -> Verdict:
+    """The fields of every source are those agreed, or those of the days before."""
+    told = {count.source: count.drift for count in receipt.sources if count.drift}
+    sentences = [f"{source}: {', '.join(changes)}" for source, changes in told.items()]
+    return Verdict(
+        check="schema_drift",
+        severity="warning",
+        passed=not told,
+        message="; ".join(sentences) or "no field is new, gone or of another type",
+        figures={"changed_fields": sum(map(len, told.values()))},
+    )

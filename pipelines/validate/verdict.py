@@ -74,6 +74,7 @@ CHECKS = (
     Check("conservation", "error", "Is every record received clean, quarantined or a duplicate?"),
     Check("quarantine_share", "error", "Is the share of refused records within what each source allows?"),
     Check("inputs", "warning", "Has every source input for the day, and is all of it complete?"),
+    Check("schema_drift", "warning", "Are the fields of every source the same as before, or as agreed?"),
     Check("repeated_on_other_days", "warning", "Does no execution of the day stand on another day as well?"),
 )
 GATE = Check("gate", "error", "May any day of this run be published? A blocked day keeps its old data in place.")

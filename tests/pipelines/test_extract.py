@@ -187,3 +187,10 @@ def test_an_empty_file_is_an_input_of_the_day_it_was_written(source, lake, write
     os.utime(path, (NOW.timestamp(), NOW.timestamp()))
     receipts = extract(source(), [DAY, NOW.date()], lake, NOW)
     assert [len(receipts[day].inputs) for day in (DAY, NOW.date())] == [0, 1]
+
+
+def test_a_csv_file_without_a_broken_line_is_read(source, lake, tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,agent,state,started\n1,a,ok,2026-03-10T10:00:00Z\n2,a,ok,2026-03-10T11:00:00Z\n")
+    assert extract(source(), [DAY], lake, NOW)[DAY].rows == 2
