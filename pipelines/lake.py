@@ -79,7 +79,10 @@ class Lake:
         What is kept `briefly` is packed faster and less tightly.
         """
         buffer = io.BytesIO()
-        rows.write_parquet(buffer, compression="lz4" if briefly else "zstd", compression_level=None if briefly else 1)
+        if briefly:
+            rows.write_parquet(buffer, compression="lz4", statistics=False)
+        else:
+            rows.write_parquet(buffer, compression="zstd", compression_level=1)
         content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest()
         part = Part(path=f"{_folder(dataset, day)}/{digest[:32]}.parquet", rows=rows.height, sha256=digest)

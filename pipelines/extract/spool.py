@@ -14,7 +14,7 @@ from pipelines.sources.records import map_records
 from pipelines.sources.source import Source
 from pipelines.sources.timestamps import read_times
 
-_SPOOL_BYTES = 128 * 2**20
+_SPOOL_BYTES = 32 * 2**20
 
 
 class Spool:
@@ -32,10 +32,10 @@ class Spool:
         """Take in a placed batch; records of other days are left out."""
         is_wanted = batch["day"].is_in(list(self._gathered))
         wanted = batch if is_wanted.all() else batch.filter(is_wanted)  # nothing is copied where all are wanted
-        for (day,), records in wanted.partition_by("day", as_dict=True, include_key=False).items():
-            self._gathered[day].append(records)
+        for day, records in _by_day(wanted):
+            self._gathered[day].append(records.drop("day"))
             if self._fields is not None:
-                self._fields.add(day, records.filter(pl.col("problem").is_null())["record"])
+                self._fields.add(day, _usable(records)["record"])
         self._bytes += int(wanted.estimated_size())
         if self._bytes > _SPOOL_BYTES:
             self._write()
@@ -67,6 +67,17 @@ def commit(source: Source, spool: Spool, receipts: Mapping[date, RawReceipt], la
     for day, receipt in receipts.items():
         receipt.parts = parts[day]
         lake.commit(raw_dataset(receipt.source), day, receipt)
+
+
+def _by_day(records: pl.DataFrame) -> Iterator[tuple[date, pl.DataFrame]]:
+    """The records of each day; those of a single one are not copied."""
+    parts = records.partition_by("day") if records["day"].n_unique() > 1 else [records]
+    return ((part["day"][0], part) for part in parts if part.height)
+
+
+def _usable(records: pl.DataFrame) -> pl.DataFrame:
+    is_usable = records["problem"].is_null()
+    return records if is_usable.all() else records.filter(is_usable)
 
 
 def _group_by_schema(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 
 import polars as pl
@@ -27,8 +28,10 @@ def extract_rows(
     try:
         table = Table(source)
         spool = Spool(lake, raw_dataset(source.name), days, Fields(source, table.types))
-        read = {day: read_day(table, source, day, read_at, spool) for day in days}
-        unplaced = table.count_unplaced(read_at)
+        with ThreadPoolExecutor(max_workers=1) as meanwhile:
+            counting = meanwhile.submit(table.count_unplaced, read_at)
+            read = {day: read_day(table, source, day, read_at, spool) for day in days}
+            unplaced = counting.result()
     except UnreadableInputError as error:
         raise ExtractionError(f"{source.name}: {error}. Nothing was changed; run the days again.") from None
     receipts = {
@@ -58,7 +61,10 @@ def read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime,
     for rows in table.read_day(day):
         came, counted = came + rows.height, rows[COUNTED][0]
         batch = as_records(rows.drop(COUNTED), source)
-        batch = _only(day, batch.with_columns(event_days(batch, source, read_at)[0]), source)
+        if table.dates_exactly:
+            batch = batch.with_columns(day=pl.lit(day))
+        else:
+            batch = _only(day, batch.with_columns(event_days(batch, source, read_at)[0]), source)
         of_day += batch.height
         add_digests(digests, digest_by_day(batch))
         spool.add(batch)

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from pydantic import Field, SecretStr, field_validator, model_validator
 from sqlalchemy.pool import NullPool
 
-from pipelines.sources.mapping import TimeUnit
+from pipelines.sources.mapping import MappedField, TimeUnit
 from pipelines.sources.records import POSITION
 from pipelines.sources.source import Source
 from pipelines.sources.streams import UnreadableInputError
@@ -120,13 +120,6 @@ class Table:
         self._rows = self._relation()
         with self._errors_told():
             self._columns = self._describe()
-        self._selected = ", ".join(f"{column.select} as {self._quote(column.name)}" for column in self._columns)
-        times = {column.name for column in self._columns if column.time not in (None, "number")}
-        self._selected_as_text = ", ".join(
-            f"{f'{self._quote(column.name)}::text' if column.name in times else column.select} "
-            f"as {self._quote(column.name)}"
-            for column in self._columns
-        )
         self._times = [self._time_column(name) for name in source.time_fields]
 
     @property
@@ -139,15 +132,15 @@ class Table:
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
         window = self._within(start, start + timedelta(days=1))
         from_window = f"from {self._rows} where {window}"
-        sql = f"select {self._selected}, (select count(*) {from_window}) as {COUNTED} {from_window}"
+        sql = f"select {self._selected(are_dated=True)}, (select count(*) {from_window}) as {COUNTED} {from_window}"
         with self._errors_told():
             yield from _ahead(self._stream(sql))
 
     def sample(self, most: int) -> pl.DataFrame:
         """Some rows, whichever the database finds first."""
-        finite = self._selected if self._is_mysql else self._selected_as_text
+        sql = f"select {self._selected(are_dated=False)} from {self._rows} limit {most:d}"  # noqa: S608
         with self._errors_told():
-            batches = list(self._stream(f"select {finite} from {self._rows} limit {most:d}"))  # noqa: S608
+            batches = list(self._stream(sql))
         return pl.concat(batches) if batches else pl.DataFrame()
 
     def count_unplaced(self, read_at: datetime) -> int:
@@ -156,6 +149,16 @@ class Table:
         sql = f"select count(*) from {self._rows} where ({placed}) is not true"  # noqa: S608
         with self._errors_told(), self._engine.connect() as connection:
             return int(connection.exec_driver_sql(_literally(sql)).scalar_one())
+
+    @property
+    def dates_exactly(self) -> bool:
+        """Whether the rows of a day are just those asked for: their times are read by the database as we read them."""
+        mapped = [self._source.mapping[name] for name in self._source.time_columns if name in self._source.mapping]
+        is_plain = mapped == [MappedField(source=column.name) for column in self._times]
+        return is_plain and all(
+            column.time == "instant" or (column.time == "local" and self._source.timezone == "UTC")
+            for column in self._times
+        )
 
     @property
     def _session(self) -> list[str]:
@@ -196,8 +199,7 @@ class Table:
         if oid in _POSTGRES_PLAIN:
             return Column(name, quoted, kind, "number" if oid in _POSTGRES_NUMBERS else None)
         if time is not None:
-            as_text = f"replace({quoted}::text, ' ', 'T')"
-            return Column(name, quoted if self._is_only_time(name) else as_text, kind, time)
+            return Column(name, f"replace({quoted}::text, ' ', 'T')", kind, time)
         if oid == _POSTGRES_ADDRESS:
             return Column(name, f"host({quoted})", kind)
         return Column(name, f"to_json({quoted})::text" if kind == "list" else f"{quoted}::text", kind)
@@ -208,7 +210,7 @@ class Table:
             time = _MYSQL_TIMES[kind]
             offset = "'+00:00'" if time == "instant" else "''"
             as_text = f"concat(replace(cast({quoted} as char), ' ', 'T'), {offset})"
-            return Column(field.name, as_text, "time", time)  # never as it is: a month of zero would end the reader
+            return Column(field.name, as_text, "time", time)
         if kind in _MYSQL_NUMBERS and not (kind == _MYSQL_BIGINT and field.flags & _MYSQL_UNSIGNED):
             return Column(field.name, quoted, "number", "number")
         if kind in _MYSQL_TEXTS:
@@ -219,9 +221,13 @@ class Table:
         declared = "number" if kind in (_MYSQL_BIGINT, _MYSQL_BIT, *_MYSQL_DECIMALS) else "other"
         return Column(field.name, f"cast({quoted}{' + 0' if kind == _MYSQL_BIT else ''} as char)", declared)
 
-    def _is_only_time(self, name: str) -> bool:
-        """Whether a column alone dates rows: then a row that was asked for has a finite time there."""
-        return self._source.time_fields == [name]
+    def _selected(self, *, are_dated: bool) -> str:
+        """The columns of a statement. A time that alone dates rows is a real one in rows of a day: it needs no text."""
+        native = self._source.time_fields if are_dated and len(self._source.time_fields) == 1 else []
+        return ", ".join(
+            f"{self._quote(column.name) if column.name in native else column.select} as {self._quote(column.name)}"
+            for column in self._columns
+        )
 
     def _time_column(self, name: str) -> Column:
         for column in self._columns:
@@ -238,12 +244,22 @@ class Table:
         conditions, earlier = [], ""
         for column in self._times:
             name = self._quote(column.name)
-            low, high = (self._literal(at, column) for at in self._padded(start, end, column))
-            conditions.append(f"({earlier}{name} >= {low} and {name} < {high})")
-            may_be_zero = self._is_mysql and column.time != "number"
-            is_absent = f"({name} is null or {name} = 0)" if may_be_zero else f"{name} is null"
+            conditions.append(f"({earlier}{self._range(start, end, column)})")
+            is_absent = f"({name} is null or {name} = 0)" if self._may_be_zero(column) else f"{name} is null"
             earlier += f"{is_absent} and "
         return f"({' or '.join(conditions)})"
+
+    def _range(self, start: datetime, end: datetime, column: Column) -> str:
+        """Whether a column's time lies in [start, end). A date of zeros does not, though 2026-03-00 < 2026-03-01."""
+        name = self._quote(column.name)
+        low, high = (self._literal(at, column) for at in self._padded(start, end, column))
+        within = f"{name} >= {low} and {name} < {high}"
+        is_of_one_month = low.split("-")[:2] == high.split("-")[:2]
+        is_real = f" and dayofmonth({name}) > 0 and month({name}) > 0"
+        return within + is_real if self._may_be_zero(column) and not is_of_one_month else within
+
+    def _may_be_zero(self, column: Column) -> bool:
+        return self._is_mysql and column.time != "number"
 
     def _padded(self, start: datetime, end: datetime, column: Column) -> tuple[datetime, datetime]:
         zoned = column.time == "local" and self._source.timezone != "UTC"

@@ -268,8 +268,105 @@ def test_dates_that_are_partly_zero_hold_up_no_other_day_and_no_sample(mariadb, 
         columns="id int, agent varchar(20), state varchar(20), started datetime",
     )
     day = date(2026, 2, 28)
-    assert extract(source_of(mariadb), [day], lake, NOW)[day].rows >= 1
+    receipt = extract(source_of(mariadb), [day], lake, NOW)[day]
+    assert (receipt.rows, receipt.unplaced) == (1, 2)
     assert Table(source_of(mariadb)).sample(10).height == 3
+
+
+@pytest.mark.parametrize(
+    ("day", "zeros"),
+    [(date(2026, 2, 28), "2026-03-00"), (date(2025, 12, 31), "2026-00-15"), (date(2025, 12, 31), "2026-00-00")],
+    ids=str,
+)
+@pytest.mark.parametrize("timezone", ["UTC", "Pacific/Kiritimati", "Pacific/Honolulu"])
+@pytest.mark.parametrize("kind", ["datetime(6)", "date"])
+def test_a_date_of_some_zeros_beside_real_ones_is_of_no_day(mariadb, lake, day, zeros, timezone, kind):
+    make_runs(
+        mariadb,
+        ("1", "'a'", "'success'", f"'{zeros}'"),
+        ("2", "'a'", "'success'", f"'{day}'"),
+        ("3", "'a'", "'success'", f"'{day} 23:59:59.999999'"),
+        columns=f"id int, agent varchar(20), state varchar(20), started {kind}",
+    )
+    days = [day - timedelta(days=1), day, day + timedelta(days=1)]
+    receipts = extract(source_of(mariadb, timezone=timezone), days, lake, NOW)
+    assert sum(receipt.rows for receipt in receipts.values()) == 2
+    assert receipts[day].unplaced == 1
+
+
+@pytest.mark.parametrize("kind", ["datetime", "timestamp"])
+@pytest.mark.parametrize("digits", [0, 1, 3, 6])
+def test_fractions_of_a_second_arrive_as_the_server_holds_them(mariadb, lake, kind, digits):
+    at = ["00:00:00", "00:00:00.000001", "10:00:00.1", "10:00:00.123456", "23:59:59.999999"]
+    make_runs(
+        mariadb,
+        *((f"{n}", "'a'", "'success'", f"'{DAY} {one}'") for n, one in enumerate(at)),
+        columns=f"id int, agent varchar(20), state varchar(20), started {kind}({digits}) null",
+    )
+    receipt = extract(source_of(mariadb), [DAY], lake, NOW)[DAY]
+    started = lake.read(receipt.parts[0])["record"].struct.field("started")
+    held = [datetime.fromisoformat(text) for (text,) in mariadb.run("select cast(started as char) from runs")]
+    assert sorted(started.dt.replace_time_zone(None)) == sorted(held)
+    assert len(set(held)) == {0: 3, 1: 3, 3: 4, 6: 5}[digits]
+
+
+_KINDS = ["timestamptz", "timestamp", "date", "datetime(6)", "timestamp(6) null"]
+_MOMENTS = ["00:00:00", "00:00:00.000001", "12:00:00.123456", "23:59:59.999999"]
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("mapping", [MAPPING, {**MAPPING, "completed_at": "ended"}], ids=["one time", "two times"])
+def test_rows_dated_by_the_statement_are_those_dated_by_reading_their_times(
+    request, lake, key, monkeypatch, kind, mapping
+):
+    is_mysql = kind in _KINDS[3:]
+    database = request.getfixturevalue("mariadb" if is_mysql else "postgres")
+    days = [DAY - timedelta(days=1), DAY, DAY + timedelta(days=1)]
+    times = ["null", *(f"'{day} {moment}'" for day in days for moment in _MOMENTS), "'1999-12-31 10:00:00'"]
+    times += ["'0000-00-00 00:00:00'"] if is_mysql else ["'infinity'", "'-infinity'"]
+    pairs = [(first, second) for first in times for second in times]
+    make_runs(
+        database,
+        *((f"{n}", "'a'", "'success'", first, second) for n, (first, second) in enumerate(pairs)),
+        columns=f"id int, agent varchar(20), state varchar(20), started {kind}, ended {kind}",
+    )
+    source = source_of(database, mapping)
+    assert Table(source).dates_exactly
+    dated = [executions(source, lake, key, day) for day in days]
+    as_text = Table._selected
+    monkeypatch.setattr(Table, "_selected", lambda table, **_: as_text(table, are_dated=False))
+    monkeypatch.setattr(Table, "dates_exactly", False)
+    read = [executions(source, lake, key, day) for day in days]
+    for one, other in zip(dated, read, strict=True):
+        assert one.executions.height
+        assert (
+            one.executions.drop("row_hash")
+            .sort("execution_id")
+            .equals(other.executions.drop("row_hash").sort("execution_id"))
+        )
+        assert sorted(one.quarantine["reason"]) == sorted(other.quarantine["reason"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides"),
+    [
+        ("timestamp", {"timezone": "Europe/Berlin"}),
+        ("timestamp", {"mapping": {**MAPPING, "started_at": {"from": "started", "null_if": ["2026-03-10 00:00:00"]}}}),
+        ("timestamp", {"mapping": {**MAPPING, "completed_at": "coalesce(ended, started)"}}),
+        ("bigint", {"mapping": {**MAPPING, "started_at": {"from": "started", "unit": "s"}}}),
+    ],
+    ids=["another zone", "values that are none", "an expression", "numbers"],
+)
+def test_times_that_the_mapping_gives_another_meaning_are_read_to_date_their_rows(postgres, kind, overrides):
+    make_runs(postgres, columns=f"id int, agent text, state text, started {kind}, ended {kind}")
+    assert not Table(source_of(postgres, **overrides)).dates_exactly
+
+
+def test_a_time_in_the_future_stays_on_its_day_whatever_the_second_time_says(database, lake, key):
+    columns = "id int, agent varchar(20), state varchar(20), started timestamp null, ended timestamp null"
+    make_runs(database, ("1", "'a'", "'success'", "'2026-03-12 10:00:00'", "'2026-03-10 10:00:00'"), columns=columns)
+    source = source_of(database, {**MAPPING, "completed_at": "ended"})
+    assert executions(source, lake, key, NOW.date()).quarantine["reason"].to_list() == ["timestamp_out_of_range"]
 
 
 def test_a_sample_holds_times_that_no_day_can(postgres):
