@@ -92,6 +92,7 @@ def check_config(*, as_json: AsJson = False) -> None:
     """Say what is wrong with the configuration, where, and how to mend it; else what it would read."""
     try:
         settings = load_settings()
+        settings.read_prices()
     except ConfigError as error:
         rows = [(problem.line or "", problem.where, problem.what, problem.fix) for problem in error.problems]
         columns = ["line", "where", "what", "fix"]
@@ -126,7 +127,7 @@ def preview_source(
     settings = load_settings()
     if name not in settings.sources:
         _stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
-    seen = preview(settings.sources[name], settings.read_key())
+    seen = preview(settings.sources[name], settings.read_key(), settings.read_prices())
     sample = seen.executions.head(rows)
     known = [column for column in sample.columns if sample[column].null_count() < sample.height]
     sample = sample.select(known)
@@ -157,6 +158,7 @@ def run(
     """Run everything for some days: from raw logs to published tables, clusters, candidates and reports."""
     settings = load_settings()
     settings.read_key()
+    settings.read_prices()
     today = datetime.now(UTC).date()
     start = _day(first) if first else settings.start_date if dirty else today - timedelta(days=1)
     end = _day(last) if last else today if dirty else start
@@ -244,6 +246,7 @@ def dev(
 
     settings = load_settings()
     settings.read_key()
+    settings.read_prices()
     open_warehouse(settings)
     prepare_home(settings)
     if (config := find_config()) is not None:

@@ -21,6 +21,8 @@ from pipelines.clean.values import type_values
 from pipelines.execution import EXECUTION
 from pipelines.extract import RawReceipt, raw_dataset
 from pipelines.lake import Lake, Part, Receipt
+from pipelines.pricing import price
+from pipelines.pricing.book import PriceBook
 from pipelines.sources.casting import to_text
 from pipelines.sources.records import ATTRIBUTE, map_records
 from pipelines.sources.source import Source
@@ -76,14 +78,14 @@ class CleanReceipt(Receipt):
         return [*super().content, *counts]
 
 
-def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey) -> CleanReceipt:
+def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey, prices: PriceBook) -> CleanReceipt:
     """Clean one day of all sources and commit it together with its quarantine. Raises StaleRawError."""
     executions, quarantine, counts = [EXECUTION.to_frame()], [QUARANTINE.to_frame()], []
     for source in sources:
         raw = _raw_receipt(day, source, lake)
         cleaned = clean_records((lake.read(part) for part in raw.parts), source, key, raw.read_at, day)
         counts.append(_count(raw, cleaned))
-        executions.append(cleaned.executions)
+        executions.append(price(cleaned.executions, source, prices))
         quarantine.append(cleaned.quarantine)
         del cleaned  # its rows are sorted below, and a second reference would keep a second copy
     receipt = CleanReceipt(

@@ -10,6 +10,8 @@ from pipelines.anonymize.keys import PseudonymKey
 from pipelines.clean import clean_records
 from pipelines.execution import EXECUTION, QUALITY_FLAGS, QUARANTINE_REASONS
 from pipelines.extract.traces import plain_names
+from pipelines.pricing import price
+from pipelines.pricing.book import PriceBook
 from pipelines.sources.database import DatabaseSource, Table, as_records
 from pipelines.sources.files import FileReading, FileSource, list_files
 from pipelines.sources.kinds import AnySource
@@ -32,7 +34,7 @@ class Preview:
     problems: list[str] = field(default_factory=list)
 
 
-def preview(source: AnySource, key: PseudonymKey, most_records: int = 1_000) -> Preview:
+def preview(source: AnySource, key: PseudonymKey, prices: PriceBook, most_records: int = 1_000) -> Preview:
     """Map, clean and anonymize the first records of a source. Nothing is written."""
     seen = Preview()
     if isinstance(source, DatabaseSource):
@@ -46,6 +48,7 @@ def preview(source: AnySource, key: PseudonymKey, most_records: int = 1_000) -> 
         if seen.records >= most_records:
             break
     _judge(seen, parts, source, key)
+    seen.executions = price(seen.executions, source, prices)
     return seen
 
 

@@ -11,8 +11,10 @@ import polars as pl
 
 from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt
 from pipelines.lake import Lake
+from pipelines.pricing.book import PriceBook
 from pipelines.sources.source import Source
 from pipelines.validate.conservation import judge_conservation, judge_inputs, judge_quarantine
+from pipelines.validate.costs import judge_costs
 from pipelines.validate.expectations import COLUMNS, judge_rows
 from pipelines.validate.repeats import judge_repeats
 from pipelines.validate.verdict import DayVerdict
@@ -22,7 +24,7 @@ class MissingDayError(Exception):
     """The day has not been cleaned."""
 
 
-def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
+def validate(day: date, sources: Sequence[Source], lake: Lake, prices: PriceBook) -> DayVerdict:
     """Go through all CHECKS of a clean day and keep the verdict beside it. Raises MissingDayError."""
     receipt = lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
     if receipt is None:
@@ -37,6 +39,7 @@ def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
             judge_quarantine(receipt, sources),
             judge_inputs(receipt),
             judge_repeats(day, rows, lake),
+            judge_costs(rows, sources, prices),
         ],
     )
     lake.put_text(_path(day), verdict.model_dump_json(indent=1))
