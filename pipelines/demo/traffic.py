@@ -43,12 +43,11 @@ AGENTS = (
 )
 PROVIDERS = {"gpt-4o": "openai", "gpt-4o-mini": "openai", "claude-sonnet-4": "anthropic", "claude-haiku-4": "anthropic"}
 _USD_PER_MILLION = {
-    "gpt-4o": (2.5, 1.25, 10.0),
-    "gpt-4o-mini": (0.15, 0.075, 0.6),
-    "claude-sonnet-4": (3.0, 0.3, 15.0),
-    "claude-haiku-4": (0.8, 0.08, 4.0),
+    "input": {"gpt-4o": 2.5, "gpt-4o-mini": 0.15, "claude-sonnet-4": 3.0, "claude-haiku-4": 0.8},
+    "cached": {"gpt-4o": 1.25, "gpt-4o-mini": 0.075, "claude-sonnet-4": 0.3, "claude-haiku-4": 0.08},
+    "output": {"gpt-4o": 10.0, "gpt-4o-mini": 0.6, "claude-sonnet-4": 15.0, "claude-haiku-4": 4.0},
 }
-"""Of input, cached input and output. List prices, but for `claude-haiku-4`: no price book knows it."""
+"""List prices, but for `claude-haiku-4`, which no price book knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +192,7 @@ def _choose_model(runs: pl.DataFrame) -> pl.DataFrame:
         .otherwise("version"),
     ).with_columns(
         provider=pl.col("model").replace_strict(PROVIDERS),
-        **{
-            f"{kind}_price": pl.col("model").replace_strict({name: usd[place] for name, usd in _USD_PER_MILLION.items()})
-            for place, kind in enumerate(("input", "cached", "output"))
-        },
+        **{f"{kind}_price": pl.col("model").replace_strict(usd) for kind, usd in _USD_PER_MILLION.items()},
     )
 
 

@@ -14,7 +14,9 @@ _FLOOR_USD = 1e-6
 _MOST_DEVIATING = 0.1
 _FEWEST = 20
 _MOST_TOLD = 3
+_MOST_EXAMPLES = 5
 _NOT_COMPUTED = "not computed for the source"
+_KNOWN_BY_NOW = "priced by now, run the day again"
 
 
 def judge_costs(rows: pl.DataFrame, sources: Sequence[Source], prices: PriceBook) -> Verdict:
@@ -71,7 +73,7 @@ def _reasons(priced: pl.DataFrame) -> str:
         return ""
     told = [
         f"{obstacle} {count}{_names(unpriced) if obstacle == 'unknown model' else ''}"
-        for obstacle, count in _frequent(unpriced["obstacle"].fill_null("priced since"))
+        for obstacle, count in _frequent(unpriced["obstacle"].fill_null(_KNOWN_BY_NOW))
     ]
     return f" ({', '.join(told)})"
 
@@ -91,10 +93,10 @@ def _findings(compared: pl.DataFrame) -> list[Finding]:
     """The models whose provided costs deviate, the most frequent first, with the ratio and executions to look at."""
     deviating = pl.col("is_deviating")
     by_model = compared.group_by("model").agg(
-        (pl.col("cost_usd", "computed_usd").filter(deviating).sum().cast(pl.Float64)),
+        pl.col("cost_usd", "computed_usd").filter(deviating).sum().cast(pl.Float64),
         deviating.sum().alias("failed"),
         pl.len().alias("of"),
-        pl.col("execution_id").filter(deviating).sort().head(5).alias("examples"),
+        pl.col("execution_id").filter(deviating).sort().head(_MOST_EXAMPLES).alias("examples"),
     )
     return [
         Finding(rule=f"{model} {_compare(provided, computed)}", failed=failed, of=of, examples=examples)

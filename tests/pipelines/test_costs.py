@@ -109,6 +109,10 @@ def test_a_source_that_declines_is_neither_computed_nor_compared(judged):
     assert "1 provided, 0 computed, 1 unpriced (not computed for the source 1); 0 of 0 comparable" in told.message
 
 
+def test_an_execution_that_a_newer_price_book_knows_is_told(judged):
+    assert "1 unpriced (priced by now, run the day again 1)" in judged(ran(1)).message
+
+
 def test_a_day_without_executions_has_no_costs(judged):
     told = judged()
     assert told.passed
