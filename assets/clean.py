@@ -52,8 +52,8 @@ def clean_assets(sources: Collection[Source]) -> dg.AssetsDefinition:
     def clean_zone(context: dg.AssetExecutionContext, mill: Mill) -> tuple[dg.MaterializeResult]:
         sources, verdicts = list(mill.settings.sources.values()), {}
         for day in each_day(context, "clean"):
-            receipt = clean(day, sources, mill.lake, mill.key)
-            verdicts[day] = validate(day, sources, mill.lake)
+            receipt = clean(day, sources, mill.lake, mill.key, mill.prices)
+            verdicts[day] = validate(day, sources, mill.lake, mill.prices)
             _show(context, day, receipt)
         checks = check_results(context, CLEAN_EXECUTIONS, {day: judged.verdicts for day, judged in verdicts.items()})
         checks += check_results(context, CLEAN_EXECUTIONS, {max(verdicts): [judge_gate(verdicts.values())]})

@@ -93,6 +93,7 @@ def check_config(*, as_json: AsJson = False) -> None:
     """Say what is wrong with the configuration, where, and how to mend it; else what it would read."""
     try:
         settings = load_settings()
+        settings.read_prices()
     except ConfigError as error:
         rows = [(problem.line or "", problem.where, problem.what, problem.fix) for problem in error.problems]
         columns = ["line", "where", "what", "fix"]
@@ -126,7 +127,7 @@ def preview_source(
     """Show what a source would become: sample rows, anonymized, and every problem in its first records."""
     settings = load_settings()
     source = _source(settings, name)
-    seen = preview(source, settings.read_key())
+    seen = preview(source, settings.read_key(), settings.read_prices())
     sample = seen.rows.head(rows)
     known = [column for column in sample.columns if sample[column].null_count() < sample.height]
     sample = sample.select(known)
@@ -171,6 +172,7 @@ def run(
     """Run everything for some days: from raw logs to published tables, clusters, candidates and reports."""
     settings = load_settings()
     settings.read_key()
+    settings.read_prices()
     today = datetime.now(UTC).date()
     start = _day(first) if first else settings.start_date if dirty else today - timedelta(days=1)
     end = _day(last) if last else today if dirty else start
@@ -258,6 +260,7 @@ def dev(
 
     settings = load_settings()
     settings.read_key()
+    settings.read_prices()
     open_warehouse(settings)
     prepare_home(settings)
     if (config := find_config()) is not None:

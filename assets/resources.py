@@ -13,6 +13,7 @@ import psycopg
 from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.lake import Lake
+from pipelines.pricing.book import PriceBook
 from pipelines.settings import Settings, load_settings
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.connection import Warehouse
@@ -51,6 +52,11 @@ class Mill(dg.ConfigurableResource["Mill"]):
     def key(self) -> PseudonymKey:
         """The pseudonym key."""
         return self.settings.read_key()
+
+    @cached_property
+    def prices(self) -> PriceBook:
+        """The price book."""
+        return self.settings.read_prices()
 
 
 def guarded(body: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -114,7 +114,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("output_tokens", COUNT, "Output tokens, reasoning included."),
     Column("reasoning_tokens", COUNT, "Output tokens spent on reasoning."),
     Column("cost_usd", MONEY, "Cost in US dollars; null when unknown, never 0 for unknown."),
-    Column("cost_source", TEXT, "Where the cost comes from: provided, or unpriced.", derived=True),
+    Column("cost_source", TEXT, "Where the cost comes from: provided, computed or unpriced.", derived=True),
     Column("credits", MONEY, "Credits consumed, in the application's own unit."),
     # work
     Column("llm_calls", COUNT, "Model calls made."),

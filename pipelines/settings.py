@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
 from pipelines.lake import Lake
+from pipelines.pricing.book import PriceBook, PriceFileError, load_prices
 from pipelines.sources.kinds import DEFAULT_KIND, KINDS, AnySource
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.presets import apply_preset, preset_names
@@ -79,6 +80,7 @@ class Settings(BaseSettings):
     reports_dir: Path | None = Field(None, description="Where reports are written; `<state_dir>/reports` where unset.")
     pseudonym_key: SecretStr | None = Field(None, description="`k1:<hex>`; the key file is not read then.")
     pseudonym_key_file: Path = Field(Path("agentmill.key"), description="Written by `agentmill init`.")
+    prices_file: Path | None = Field(None, description="Prices of models, in place of the shipped ones.")
     sources: dict[str, AnySource] = Field({}, description="Where logs come from, by name.")
 
     @field_validator("sources", mode="before")
@@ -118,6 +120,14 @@ class Settings(BaseSettings):
         if self.pseudonym_key is not None:
             return parse_key(self.pseudonym_key.get_secret_value(), "AGENTMILL_PSEUDONYM_KEY")
         return read_key_file(self.pseudonym_key_file)
+
+    def read_prices(self) -> PriceBook:
+        """Return the price book. Raises ConfigError where the user's own prices cannot be used."""
+        try:
+            return load_prices(self.prices_file)
+        except PriceFileError as error:
+            fix = "Change the file that `prices_file` names."
+            raise ConfigError(error.path, [Problem(None, where, what, fix) for where, what in error.problems]) from None
 
 
 def find_config(explicit: Path | None = None) -> Path | None:

@@ -20,6 +20,7 @@ from pipelines.anonymize.keys import PseudonymKey
 from pipelines.clean import Cleaned, clean_records
 from pipelines.demo import CONFIG, FIRST_DAY, write_logs
 from pipelines.lake import Lake
+from pipelines.pricing.book import PriceBook, load_prices
 from pipelines.record_types import EXECUTIONS
 from pipelines.settings import Settings, parse_settings
 from pipelines.sources.files import FileReading, FileSource, list_files
@@ -71,6 +72,11 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 @pytest.fixture
 def key() -> PseudonymKey:
     return PseudonymKey("k1", hashlib.sha256(b"tests").digest())
+
+
+@pytest.fixture(scope="session")
+def prices() -> PriceBook:
+    return load_prices()
 
 
 @pytest.fixture

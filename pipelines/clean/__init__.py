@@ -29,6 +29,8 @@ from pipelines.clean.repair import (
 from pipelines.clean.values import type_values
 from pipelines.extract import RawReceipt, raw_dataset, tell
 from pipelines.lake import Lake, Part, Receipt
+from pipelines.pricing import price
+from pipelines.pricing.book import PriceBook
 from pipelines.record_types import EXECUTION_LOGS, EXECUTIONS, RECORD_TYPES, USER_AGENT_PREFERENCES, RecordType
 from pipelines.sources.casting import to_text
 from pipelines.sources.records import ATTRIBUTE, map_records
@@ -109,7 +111,7 @@ class CleanReceipt(Receipt):
         return [EXECUTIONS, *(kind for kind in RECORD_TYPES.values() if kind.name in self.others)]
 
 
-def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey) -> CleanReceipt:
+def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey, prices: PriceBook) -> CleanReceipt:
     """Clean one day of all sources and commit it together with its quarantine. Raises StaleRawError."""
     types = types_of(sources)
     rows = {kind.name: [kind.schema.to_frame()] for kind in types}
@@ -119,7 +121,7 @@ def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey) -
         parts_of_day = (apply_contract(lake.read(part), source, raw.drift) for part in raw.parts)
         cleaned = clean_records(parts_of_day, source, key, raw.read_at, day)
         counts.append(_count(raw, cleaned, source))
-        rows[source.records].append(cleaned.rows)
+        rows[source.records].append(price(cleaned.rows, source, prices))
         quarantine.append(cleaned.quarantine)
         del cleaned  # its rows are sorted below, and a second reference would keep a second copy
     parts = {kind.name: [lake.write(kind.clean_name, day, _in_event_order(rows[kind.name], kind))] for kind in types}

@@ -10,6 +10,8 @@ from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.names import plain_names
 from pipelines.clean import clean_records
 from pipelines.execution import QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.pricing import price
+from pipelines.pricing.book import PriceBook
 from pipelines.sources.database import DatabaseSource, Table, as_records
 from pipelines.sources.files import FileReading, FileSource, list_files
 from pipelines.sources.kinds import AnySource
@@ -26,15 +28,15 @@ _INPUTS |= {"input": "input_bytes", "output": "output_bytes", "context": "contex
 class Preview:
     """A look at the first records of a source. `problems` are sentences; the rows are anonymized."""
 
+    rows: pl.DataFrame
     inputs: int = 0
     records: int = 0
-    rows: pl.DataFrame = field(default_factory=pl.DataFrame)
     problems: list[str] = field(default_factory=list)
 
 
-def preview(source: AnySource, key: PseudonymKey, most_records: int = 1_000) -> Preview:
+def preview(source: AnySource, key: PseudonymKey, prices: PriceBook, most_records: int = 1_000) -> Preview:
     """Map, clean and anonymize the first records of a source. Nothing is written."""
-    seen = Preview()
+    seen = Preview(source.record_type.schema.to_frame())
     if isinstance(source, DatabaseSource):
         batches = _first_rows(source, seen, most_records)
     else:
@@ -46,6 +48,7 @@ def preview(source: AnySource, key: PseudonymKey, most_records: int = 1_000) -> 
         if seen.records >= most_records:
             break
     _judge(seen, parts, source, key)
+    seen.rows = price(seen.rows, source, prices)
     return seen
 
 

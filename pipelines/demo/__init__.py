@@ -102,6 +102,7 @@ sources:
       provider: case when model like 'claude%' then 'anthropic' else 'openai' end
       model: model
       input_tokens: input_tokens
+      cache_read_tokens: cached_tokens
       output_tokens: output_tokens
       cost_usd: cost_usd
       error_type: "case when error like '%: %' then split_part(error, ':', 1) end"

@@ -136,6 +136,7 @@ def _write_batch(folder: Path, runs: pl.DataFrame, written: Written) -> None:
         exit_code=pl.col("state").replace_strict(_BATCH_CODES),
         error=pl.concat_str("error_type", "error_message", separator=": ", ignore_nulls=True),
         input_tokens="input_tokens",
+        cached_tokens="cached_tokens",
         output_tokens="output_tokens",
         cost_usd="cost_usd",
     )

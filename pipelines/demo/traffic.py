@@ -43,12 +43,11 @@ AGENTS = (
 )
 PROVIDERS = {"gpt-4o": "openai", "gpt-4o-mini": "openai", "claude-sonnet-4": "anthropic", "claude-haiku-4": "anthropic"}
 _USD_PER_MILLION = {
-    "gpt-4o": (2.5, 10.0),
-    "gpt-4o-mini": (0.15, 0.6),
-    "claude-sonnet-4": (3.0, 15.0),
-    "claude-haiku-4": (0.8, 4.0),
+    "input": {"gpt-4o": 2.5, "gpt-4o-mini": 0.15, "claude-sonnet-4": 3.0, "claude-haiku-4": 0.8},
+    "cached": {"gpt-4o": 1.25, "gpt-4o-mini": 0.075, "claude-sonnet-4": 0.3, "claude-haiku-4": 0.08},
+    "output": {"gpt-4o": 10.0, "gpt-4o-mini": 0.6, "claude-sonnet-4": 15.0, "claude-haiku-4": 4.0},
 }
-_CACHED_PRICE_SHARE = 0.25
+"""List prices, but for `claude-haiku-4`, which no price book knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +192,7 @@ def _choose_model(runs: pl.DataFrame) -> pl.DataFrame:
         .otherwise("version"),
     ).with_columns(
         provider=pl.col("model").replace_strict(PROVIDERS),
-        input_price=pl.col("model").replace_strict({name: price[0] for name, price in _USD_PER_MILLION.items()}),
-        output_price=pl.col("model").replace_strict({name: price[1] for name, price in _USD_PER_MILLION.items()}),
+        **{f"{kind}_price": pl.col("model").replace_strict(usd) for kind, usd in _USD_PER_MILLION.items()},
     )
 
 
@@ -250,8 +248,9 @@ def _measure(runs: pl.DataFrame, day: int) -> pl.DataFrame:
         queue_ms=(pl.col("noise") * 90).cast(pl.Int64),
         ttft_ms=(pl.col("size") * 700).cast(pl.Int64),
     ).with_columns(cached_tokens=(pl.col("input_tokens") * pl.col("cached")).cast(pl.Int64))
-    fresh = pl.col("input_tokens") - pl.col("cached_tokens") * (1 - _CACHED_PRICE_SHARE)
-    cost = (fresh * pl.col("input_price") + pl.col("output_tokens") * pl.col("output_price")) / 1e6
+    fresh = pl.col("input_tokens") - pl.col("cached_tokens")
+    amounts = {"input": fresh, "cached": pl.col("cached_tokens"), "output": pl.col("output_tokens")}
+    cost = pl.sum_horizontal(tokens * pl.col(f"{kind}_price") for kind, tokens in amounts.items()) / 1e6
     lasted = pl.duration(milliseconds=pl.col("duration_ms"))
     return measured.with_columns(
         cost_usd=pl.when(~pl.col("is_unpriced")).then(cost.round(8)),

@@ -85,6 +85,7 @@ class Source(BaseModel):
     types: dict[str, FieldType] = {}
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
     cache_tokens: Literal["included", "separate"] = "included"
+    compute_cost: bool = True
     event_time: Literal["started_at", "completed_at"] = "started_at"
     contract: Literal["evolve", "discard_value", "discard_row", "freeze"] = "evolve"
     lookback_days: Annotated[int, Field(ge=0, le=366)] = 3

@@ -11,9 +11,11 @@ import polars as pl
 
 from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt
 from pipelines.lake import Lake
+from pipelines.pricing.book import PriceBook
 from pipelines.record_types import EXECUTIONS, RecordType
 from pipelines.sources.source import Source
 from pipelines.validate.conservation import judge_conservation, judge_drift, judge_inputs, judge_quarantine
+from pipelines.validate.costs import judge_costs
 from pipelines.validate.expectations import COLUMNS, judge_rows
 from pipelines.validate.other_records import judge_others
 from pipelines.validate.repeats import judge_repeats
@@ -24,7 +26,7 @@ class MissingDayError(Exception):
     """The day has not been cleaned."""
 
 
-def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
+def validate(day: date, sources: Sequence[Source], lake: Lake, prices: PriceBook) -> DayVerdict:
     """Go through all CHECKS of a clean day and keep the verdict beside it. Raises MissingDayError."""
     receipt = lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
     if receipt is None:
@@ -42,6 +44,7 @@ def validate(day: date, sources: Sequence[Source], lake: Lake) -> DayVerdict:
             judge_inputs(receipt),
             judge_drift(receipt),
             judge_repeats(day, rows, lake),
+            judge_costs(rows, sources, prices),
         ],
     )
     lake.put_text(_path(day), verdict.model_dump_json(indent=1))

@@ -43,6 +43,8 @@ COLUMNS = (
     "completed_at",
     "cache_read_tokens",
     "cache_write_tokens",
+    "provider",
+    "model",
     "error_type",
     "error_message",
     "user_key",

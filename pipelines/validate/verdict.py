@@ -76,6 +76,7 @@ CHECKS = (
     Check("inputs", "warning", "Has every source input for the day, and is all of it complete?"),
     Check("schema_drift", "warning", "Are the fields of every source the same as before, or as agreed?"),
     Check("repeated_on_other_days", "warning", "Does no execution of the day stand on another day as well?"),
+    Check("costs", "warning", "Are provided costs what the price book makes of the same tokens?"),
 )
 GATE = Check("gate", "error", "May any day of this run be published? A blocked day keeps its old data in place.")
 

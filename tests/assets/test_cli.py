@@ -137,7 +137,7 @@ def test_a_file_full_of_traps_is_read_and_every_line_of_it_is_accounted_for(agen
     good = {"cost": 0.01, "error": None, "flags": []}
     assert rows == [
         good,
-        {**good, "cost": None, "flags": ["not_a_number"]},
+        {**good, "cost": 0.00045, "flags": ["not_a_number"]},
         {**good, "error": "a nul: \ufffd", "flags": ["text_repaired"]},
         good,
     ]

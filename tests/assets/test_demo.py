@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 from conftest import checksums, stored
 
+from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.demo import CANARY, DAYS, FIRST_DAY, INCIDENTS, QUESTIONS, traffic, write_demo, write_logs
 from pipelines.failures.fingerprint import fingerprint
 from pipelines.failures.text import failure_text
 from pipelines.settings import load_settings
+from pipelines.validate import read_verdict
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.query import ask
 
@@ -103,6 +105,22 @@ def test_each_incident_is_found_as_one_cluster_of_its_kind_since_its_first_day(d
         assert of_it["started_at"].min().date() >= incident.starts.date()
     others = found.group_by("cluster_id").agg(pl.col("incident").n_unique())
     assert others["incident"].max() == 1
+
+
+def test_its_costs_are_those_of_the_price_book_but_for_a_model_that_nobody_knows(demo):
+    models = demo.warehouse.read(
+        "select cost_source, array_agg(distinct model order by model) as models from agentmill.executions group by 1"
+    )
+    known = ["claude-sonnet-4", "gpt-4o", "gpt-4o-mini"]
+    assert dict(models.rows()) == {
+        "provided": ["claude-haiku-4", *known],
+        "computed": known,
+        "unpriced": ["claude-haiku-4"],
+    }
+    lake = demo.settings.open_lake()
+    days = [{one.check: one for one in read_verdict(day, lake).verdicts} for day in lake.days(CLEAN_EXECUTIONS)]
+    assert sum(day["costs"].figures["comparable"] for day in days) > 50_000
+    assert {day["costs"].figures["deviating"] for day in days} == {0}
 
 
 def test_the_planted_person_and_secrets_stay_in_the_restricted_zone(demo):

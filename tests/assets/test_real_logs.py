@@ -72,8 +72,9 @@ def test_tau2(tmp_path):
     assert len(records) > 500
     assert example.counts() == ((len(records), len(records), 0), 0)
     told = example.rows(
-        "select count(*) filter (where status = 'success') as won, sum(cost_usd) as cost, count(cost_usd) as priced"
-        " from agentmill.executions"
+        "select count(*) filter (where status = 'success') as won, "
+        "sum(cost_usd) filter (where cost_source = 'provided') as cost, "
+        "count(*) filter (where cost_source = 'provided') as priced from agentmill.executions"
     )
     won = sum((record["reward_info"] or {}).get("reward", 0) >= 1 for record in records)
     costs = [Decimal(str(record["agent_cost"])) for record in records if record["agent_cost"] is not None]

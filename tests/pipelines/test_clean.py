@@ -238,25 +238,25 @@ def test_an_id_that_is_more_than_a_token_becomes_a_pseudonym(execution):
     )
 
 
-def test_a_clean_day_is_a_function_of_its_raw_records(source, lake, key, write_log, record):
+def test_a_clean_day_is_a_function_of_its_raw_records(source, lake, key, prices, write_log, record):
     rows = [record(tokens_in=n, started=f"2026-03-10T10:00:{n % 60:02}Z") for n in range(40)]
     write_log(*rows)
     extract(source(), [DAY], lake, NOW)
-    first = clean(DAY, [source()], lake, key)
+    first = clean(DAY, [source()], lake, key, prices)
     random.Random(1).shuffle(rows)
     write_log(*rows[:25], name="a.ndjson")
     write_log(*rows[25:], name="b.ndjson")
     extract(source(), [DAY], lake, NOW)
-    assert clean(DAY, [source()], lake, key).parts == first.parts
+    assert clean(DAY, [source()], lake, key, prices).parts == first.parts
 
 
-def test_a_raw_day_of_another_mapping_is_not_cleaned(source, lake, key, write_log, record):
+def test_a_raw_day_of_another_mapping_is_not_cleaned(source, lake, key, prices, write_log, record):
     write_log(record())
     with pytest.raises(StaleRawError, match="has not been extracted"):
-        clean(DAY, [source()], lake, key)
+        clean(DAY, [source()], lake, key, prices)
     extract(source(), [DAY], lake, NOW)
     with pytest.raises(StaleRawError, match="has changed since"):
-        clean(DAY, [source(timezone="Europe/Berlin")], lake, key)
+        clean(DAY, [source(timezone="Europe/Berlin")], lake, key, prices)
 
 
 @pytest.mark.parametrize(

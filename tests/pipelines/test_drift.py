@@ -111,15 +111,15 @@ def logs(request, tmp_path):
 
 
 @pytest.fixture
-def read(lake, key):
+def read(lake, key, prices):
     """Extract, clean and judge a day under a contract; the raw receipt, the rows and the check."""
 
     def run(logs, day, contract="evolve", **overrides):
         source = {**logs.source, "mapping": MAPPING, "contract": contract, "max_quarantine_share": 1, **overrides}
         configured = parse_settings(json.dumps({"sources": {"app": source}}), Path("x")).sources["app"]
         receipt = extract(configured, [day], lake, NOW)[day]
-        cleaned = clean(day, [configured], lake, key)
-        validate(day, [configured], lake)
+        cleaned = clean(day, [configured], lake, key, prices)
+        validate(day, [configured], lake, prices)
         verdict = next(one for one in read_verdict(day, lake).verdicts if one.check == "schema_drift")
         return receipt, cleaned, verdict, configured
 

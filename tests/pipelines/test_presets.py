@@ -21,7 +21,7 @@ NEXT = DAY + timedelta(days=1)
 
 
 @pytest.fixture
-def published(warehouse, lake, key):
+def published(warehouse, lake, key, prices):
     """Publish a day of one source that a preset describes; answers questions about it."""
 
     def publish(preset, database, **overrides):
@@ -29,8 +29,8 @@ def published(warehouse, lake, key):
         settings = parse_settings(json.dumps({"sources": {"app": source}}), Path("x"))
         configured = settings.sources["app"]
         receipt = extract(configured, [DAY], lake, NOW)[DAY]
-        clean(DAY, [configured], lake, key)
-        validate(DAY, [configured], lake)
+        clean(DAY, [configured], lake, key, prices)
+        validate(DAY, [configured], lake, prices)
         for kind in types_of([configured]):
             assert publish_records(kind, DAY, lake, warehouse).outcome == "published"
         day = published_day(DAY, lake, warehouse, COLUMNS)

@@ -145,18 +145,18 @@ def test_the_gate_lets_the_good_days_of_a_run_pass():
     assert judge_gate(days[:1]).blocks
 
 
-def test_a_verdict_is_about_one_content_only(source, lake, key, write_log, record):
+def test_a_verdict_is_about_one_content_only(source, lake, key, prices, write_log, record):
     with pytest.raises(MissingDayError):
-        validate(DAY, [source()], lake)
+        validate(DAY, [source()], lake, prices)
     write_log(record())
     extract(source(), [DAY], lake, NOW)
-    clean(DAY, [source()], lake, key)
-    told = validate(DAY, [source()], lake)
+    clean(DAY, [source()], lake, key, prices)
+    told = validate(DAY, [source()], lake, prices)
     assert [verdict.check for verdict in told.verdicts] == [check.name for check in CHECKS]
     assert read_verdict(DAY, lake) == told
     write_log(record(), record())
     extract(source(), [DAY], lake, NOW)
-    clean(DAY, [source()], lake, key)
+    clean(DAY, [source()], lake, key, prices)
     assert lake.receipt(CLEAN_EXECUTIONS, DAY, CleanReceipt).rows == 2
     assert read_verdict(DAY, lake) is None
 
@@ -168,7 +168,7 @@ def test_an_empty_day_is_judged_too():
     assert "no executions" in errors.message
 
 
-def test_an_execution_that_stands_on_two_days_is_told_on_the_later_judged(source, lake, key, write_log, record):
+def test_an_execution_that_stands_on_two_days_is_told_on_the_later_judged(source, lake, key, prices, write_log, record):
     write_log(
         record(id="moved", started="2026-03-09T23:00:00Z", ended=None),
         record(id="moved", started="2026-03-10T01:00:00Z", ended=None),
@@ -177,22 +177,24 @@ def test_an_execution_that_stands_on_two_days_is_told_on_the_later_judged(source
     days = [DAY - timedelta(days=1), DAY]
     extract(source(), days, lake, NOW)
     for day in days:
-        clean(day, [source()], lake, key)
-    told = {one.check: one for one in validate(DAY, [source()], lake).verdicts}["repeated_on_other_days"]
+        clean(day, [source()], lake, key, prices)
+    told = {one.check: one for one in validate(DAY, [source()], lake, prices).verdicts}["repeated_on_other_days"]
     assert not told.passed
     assert not told.blocks
     assert told.message == "1 executions stand on 2026-03-09 too, such as moved"
 
 
-def test_an_optional_source_that_fails_leaves_the_day_incomplete_and_says_so(source, lake, key, write_log, record):
+def test_an_optional_source_that_fails_leaves_the_day_incomplete_and_says_so(
+    source, lake, key, prices, write_log, record
+):
     write_log(record())
     good = source()
 
     def judged():
         for one in (good, broken):
             extract(one, [DAY], lake, NOW)
-        counts = clean(DAY, [good, broken], lake, key).sources
-        told = {one.check: one for one in validate(DAY, [good, broken], lake).verdicts}["inputs"]
+        counts = clean(DAY, [good, broken], lake, key, prices).sources
+        told = {one.check: one for one in validate(DAY, [good, broken], lake, prices).verdicts}["inputs"]
         return [count.clean for count in counts], told.message
 
     folder = Path(good.path).parent

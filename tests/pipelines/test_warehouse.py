@@ -247,14 +247,14 @@ def test_small_tables_are_replaced_together(warehouse):
 
 
 @pytest.fixture
-def published(source, lake, key, warehouse, write_log):
+def published(source, lake, key, prices, warehouse, write_log):
     """Write records and take them all the way into the table; returns the publication."""
 
     def run(*records, **overrides):
         write_log(*records)
         extract(source(**overrides), [DAY], lake, datetime(2026, 3, 12, tzinfo=UTC))
-        clean(DAY, [source(**overrides)], lake, key)
-        validate(DAY, [source(**overrides)], lake)
+        clean(DAY, [source(**overrides)], lake, key, prices)
+        validate(DAY, [source(**overrides)], lake, prices)
         return publish_records(EXECUTIONS, DAY, lake, warehouse)
 
     return run
@@ -287,10 +287,10 @@ def test_the_same_records_again_change_nothing(published, record):
     assert published(once).outcome == "unchanged"
 
 
-def test_a_day_that_nobody_judged_is_not_published(source, lake, key, warehouse, write_log, record):
+def test_a_day_that_nobody_judged_is_not_published(source, lake, key, prices, warehouse, write_log, record):
     write_log(record())
     extract(source(), [DAY], lake, datetime(2026, 3, 12, tzinfo=UTC))
-    clean(DAY, [source()], lake, key)
+    clean(DAY, [source()], lake, key, prices)
     assert publish_records(EXECUTIONS, DAY, lake, warehouse).outcome == "blocked"
     assert account(DAY, lake, warehouse).blocked_by == ["the day was not validated"]
 
