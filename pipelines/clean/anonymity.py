@@ -46,6 +46,12 @@ def anonymize(drafts: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
     )
 
 
+def sanitize_words(words: pl.DataFrame) -> pl.DataFrame:
+    """Names, ids and types of a source as executions have them, so that other tables can be joined by them."""
+    sanitized, _ = sanitize(words)
+    return sanitized.with_columns(pl.all().str.head(_MAX_WORD))
+
+
 def _plain_ids(ids: pl.Series, key: PseudonymKey) -> pl.Series:
     """Ids as they are; one that is more than a plain token, or that holds a secret or an address, is a pseudonym."""
     doubtful = ids.unique().drop_nulls()
