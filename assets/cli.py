@@ -11,13 +11,26 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 import psycopg
 import typer
 
-from assets.display import accounts_table, err, out, progress_of_days, sheet
+from assets.display import (
+    BLOCKED,
+    FAILED,
+    WRONG,
+    AsJson,
+    accounts_table,
+    err,
+    out,
+    print_json,
+    progress_of_days,
+    sheet,
+    stop,
+)
+from assets.legacy_cli import migrate_legacy
 from pipelines import demo as marketplace
 from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
@@ -39,7 +52,6 @@ from pipelines.warehouse.executions import DayAccount, account
 from pipelines.warehouse.publish import sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
 
-FAILED, WRONG, BLOCKED = 1, 2, 3
 _RECENT_DAYS = 92
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="From AI-agent logs to numbers and tests.")
@@ -47,8 +59,7 @@ config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
 source_app = typer.Typer(no_args_is_help=True, help="Where logs come from.")
 app.add_typer(config_app, name="config")
 app.add_typer(source_app, name="source")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+app.command()(migrate_legacy)
 
 
 def main() -> None:
@@ -98,14 +109,14 @@ def check_config(*, as_json: AsJson = False) -> None:
         rows = [(problem.line or "", problem.where, problem.what, problem.fix) for problem in error.problems]
         columns = ["line", "where", "what", "fix"]
         if as_json:
-            _print_json({"ok": False, "problems": [dict(zip(columns, row, strict=True)) for row in rows]})
+            print_json({"ok": False, "problems": [dict(zip(columns, row, strict=True)) for row in rows]})
         else:
             out.print(sheet(f"{error.path} cannot be used", columns, rows))
         raise typer.Exit(WRONG) from None
     key = settings.read_key()
     inputs = {name: count_inputs(source) for name, source in settings.sources.items()}
     if as_json:
-        _print_json({"ok": True, "key_id": key.id, "inputs": inputs})
+        print_json({"ok": True, "key_id": key.id, "inputs": inputs})
         return
     out.print(f"{find_config() or 'No configuration file'}: valid. Pseudonym key {key.id} is in place.")
     found = [(name, settings.sources[name].location, count) for name, count in inputs.items()]
@@ -133,7 +144,7 @@ def preview_source(
     sample = sample.select(known)
     if as_json:
         samples = json.loads(sample.write_json())
-        _print_json({"inputs": seen.inputs, "records": seen.records, "problems": seen.problems, "sample": samples})
+        print_json({"inputs": seen.inputs, "records": seen.records, "problems": seen.problems, "sample": samples})
         return
     out.print(f"{seen.records:,} records read of {seen.inputs} inputs: {seen.rows.height:,} {source.records}.")
     values = [[column, *("" if value is None else value for value in sample[column].to_list())] for column in known]
@@ -177,9 +188,9 @@ def run(
     start = _day(first) if first else settings.start_date if dirty else today - timedelta(days=1)
     end = _day(last) if last else today if dirty else start
     if not settings.sources:
-        _stop("There is nothing to run: add a source to agentmill.yaml, or try `agentmill demo`.")
+        stop("There is nothing to run: add a source to agentmill.yaml, or try `agentmill demo`.")
     if not settings.start_date <= start <= end <= today:
-        _stop(f"The days {start} to {end} are no range between `start_date` ({settings.start_date}) and today.")
+        stop(f"The days {start} to {end} are no range between `start_date` ({settings.start_date}) and today.")
     days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
     all_seen = True
     if dirty:
@@ -188,7 +199,7 @@ def run(
     code, accounts = _run(settings, days, accept_missing=accept_missing) if days else (0, [])
     code = code if all_seen else FAILED
     if as_json:
-        _print_json({"exit_code": code, "days": [json.loads(one.model_dump_json()) for one in accounts]})
+        print_json({"exit_code": code, "days": [json.loads(one.model_dump_json()) for one in accounts]})
     elif days:
         _tell_accounts(accounts)
     raise typer.Exit(code)
@@ -206,7 +217,7 @@ def status(*, as_json: AsJson = False) -> None:
         sources = json.loads(freshness.write_json()) if freshness.height else []
         blocked = {str(one.day): one.blocked_by for one in kept_back}
         seen = {"looked_back_to": str(recent[0]) if recent else None, "sources": sources, "not_published": blocked}
-        _print_json({"warehouse": warehouse.name, "lake": lake.url, **seen})
+        print_json({"warehouse": warehouse.name, "lake": lake.url, **seen})
         return
     out.print(
         f"Configuration  {find_config() or 'none, all defaults'}\nWarehouse      {warehouse.name}", soft_wrap=True
@@ -234,12 +245,12 @@ def sql(
 ) -> None:
     """Ask the warehouse, as the read-only role: a query or a file; a table, CSV or JSON comes back."""
     if (query is None) == (file is None):
-        _stop("Give either a query or --file.")
+        stop("Give either a query or --file.")
     if file is not None and not file.is_file():
-        _stop(f"There is no file {file}.")
+        stop(f"There is no file {file}.")
     text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
     if as_csv and as_json:
-        _stop("Choose --csv or --json.")
+        stop("Choose --csv or --json.")
     with ask(open_warehouse(load_settings()), text) as answer:
         if as_csv:
             write_csv(answer, sys.stdout)
@@ -377,7 +388,7 @@ def _tell_findings(settings: Settings, config: Path) -> None:
 
 def _source(settings: Settings, name: str) -> AnySource:
     if name not in settings.sources:
-        _stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
+        stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
     return settings.sources[name]
 
 
@@ -385,14 +396,4 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        _stop(f"`{text}` is no day such as 2026-01-31.")
-        raise
-
-
-def _stop(sentence: str) -> None:
-    err.print(sentence, style="red", soft_wrap=True)
-    raise typer.Exit(WRONG)
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(content, default=str, indent=1) + "\n")
+        stop(f"`{text}` is no day such as 2026-01-31.")

@@ -1,13 +1,17 @@
-"""What the command line shows: tables, progress bars and sentences, on a terminal or into a pipe."""
+"""What the command line shows: tables, progress bars and sentences, on a terminal or into a pipe; and how it ends."""
 
+import json
 import logging
 import os
 import re
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
 
+import typer
 from rich.console import Console, Group
 from rich.progress import (
     BarColumn,
@@ -22,10 +26,25 @@ from rich.text import Text
 
 from pipelines.warehouse.executions import DayAccount
 
+FAILED, WRONG, BLOCKED = 1, 2, 3
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 told = logging.getLogger("assets.progress")
+
+
+def stop(sentence: str, code: int = WRONG) -> NoReturn:
+    """Tell what a person can mend, and end."""
+    err.print(sentence, style="red", soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print what a script reads."""
+    sys.stdout.write(json.dumps(content, default=str, indent=1) + "\n")
 
 
 def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> Group:

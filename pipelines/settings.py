@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
 from pipelines.lake import Lake
 from pipelines.pricing.book import PriceBook, PriceFileError, load_prices
+from pipelines.sources.database import check_url
 from pipelines.sources.kinds import DEFAULT_KIND, KINDS, AnySource
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.presets import apply_preset, preset_names
@@ -66,6 +67,24 @@ class ConfigError(Exception):
         self.problems = problems
 
 
+class LegacySettings(BaseModel):
+    """An older application whose totals and transactions are brought in once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: SecretStr = Field(description="Its PostgreSQL database; best as ${VARIABLE}.")
+    cut: date = Field(description="What happened before 00:00 UTC of this day is the older application's.")
+    agents: str = Field("Agent", description="Its table of agents, with its schema where it is not the default one.")
+    transactions: str = Field("Transaction", description="Its table of transactions.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr) -> SecretStr:
+        if check_url(url) != "postgresql":
+            raise ValueError("only a PostgreSQL database can be migrated from")
+        return url
+
+
 class Settings(BaseSettings):
     """Everything a user can set. `AGENTMILL_<NAME>` in the environment wins over the file; secrets are never shown."""
 
@@ -82,6 +101,7 @@ class Settings(BaseSettings):
     pseudonym_key_file: Path = Field(Path("agentmill.key"), description="Written by `agentmill init`.")
     prices_file: Path | None = Field(None, description="Prices of models, in place of the shipped ones.")
     sources: dict[str, AnySource] = Field({}, description="Where logs come from, by name.")
+    legacy: LegacySettings | None = Field(None, description="An older application to migrate from, once.")
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -240,6 +260,8 @@ def _known_keys(location: Location, kind: str) -> set[str]:
     model: type[BaseModel] = Settings
     if location[0] == "sources":
         model = MappedField if "mapping" in location else KINDS[kind]
+    elif location[0] == "legacy" and len(location) > 1:
+        model = LegacySettings
     names = {field.alias or name for name, field in model.model_fields.items()}
     names |= {"preset"} if location[0] == "sources" and "mapping" not in location else set()
     return names - {"name"} if "mapping" not in location and model is not Settings else names

@@ -331,10 +331,10 @@ def stored(settings: Settings) -> Iterator[bytes]:
     packed = [path for path in lake.rglob("*.parquet") if path.relative_to(lake).parts[0] != "raw"]
     yield from (pl.read_parquet(path).write_ndjson().encode() for path in packed)
     for name in ("agentmill", "dagster"):
-        yield _dump(open_warehouse(settings).libpq_url.replace("/agentmill?", f"/{name}?"))
+        yield dump(open_warehouse(settings).libpq_url.replace("/agentmill?", f"/{name}?"))
 
 
-def _dump(url: str) -> bytes:
+def dump(url: str) -> bytes:
     """Every row of every table of a database, as text."""
     with psycopg.connect(url) as connection:
         tables = connection.execute(

@@ -53,6 +53,12 @@ def _generalize_client(drafts: pl.DataFrame) -> pl.DataFrame:
     ).pipe(flag, "bad_address", pl.col("client_ip").is_not_null() & pl.col("client_ip_prefix").is_null())
 
 
+def sanitize_words(words: pl.DataFrame) -> pl.DataFrame:
+    """Names, ids and types of a source as executions have them, so that other tables can be joined by them."""
+    sanitized, _ = sanitize(words)
+    return sanitized.with_columns(pl.all().str.head(_MAX_WORD))
+
+
 def _plain_ids(ids: pl.Series, key: PseudonymKey) -> pl.Series:
     """Ids as they are; one that is more than a plain token, or that holds a secret or an address, is a pseudonym."""
     doubtful = ids.unique().drop_nulls()

@@ -36,14 +36,14 @@ def name_outcome(draft: pl.DataFrame) -> pl.DataFrame:
     has_error = pl.any_horizontal(pl.col(name).is_not_null() for name in _ERROR_COLUMNS)
     return (
         named.pipe(reject, pl.col("status_raw").is_null(), "no_status")
-        .pipe(reject, pl.col("status").is_null(), "unknown_status", _briefly("status_raw"))
+        .pipe(reject, pl.col("status").is_null(), "unknown_status", briefly("status_raw"))
         .pipe(flag, "error_on_success", has_error & (pl.col("status") == "success"))
         .with_columns(pl.when(pl.col("status") != "success").then(pl.col(_ERROR_COLUMNS)))
-        .with_columns(status_raw=_briefly("status_raw"))
+        .with_columns(status_raw=briefly("status_raw"))
     )
 
 
-def _briefly(column: str) -> pl.Expr:
+def briefly(column: str) -> pl.Expr:
     """A word or two as they are; of anything longer, which may be a text that tells of people, only its length."""
     length = pl.format("<{} characters>", pl.col(column).str.len_chars())
     return pl.when(pl.col(column).str.contains(_BRIEF)).then(pl.col(column)).otherwise(length)
@@ -100,7 +100,7 @@ def repair_usage(draft: pl.DataFrame, source: Source) -> pl.DataFrame:
 def name_level(draft: pl.DataFrame) -> pl.DataFrame:
     """The level of a log line in the usual words; a word that is none of them stays, briefly."""
     word = pl.col("level").str.to_lowercase()
-    return draft.with_columns(level=word.replace_strict(_LEVEL, default=_briefly("level"), return_dtype=pl.String))
+    return draft.with_columns(level=word.replace_strict(_LEVEL, default=briefly("level"), return_dtype=pl.String))
 
 
 def repair_rating(draft: pl.DataFrame) -> pl.DataFrame:

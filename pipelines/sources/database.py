@@ -53,6 +53,25 @@ _MYSQL_BIGINT, _MYSQL_BIT, _MYSQL_UNSIGNED, _MYSQL_BINARY, _MYSQL_GEOMETRY = 8, 
 _PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
+def check_url(url: SecretStr) -> str:
+    """The kind of database that a URL names. Raises ValueError, which does not quote it."""
+    try:
+        parsed = sa.make_url(url.get_secret_value())
+        backend = parsed.get_backend_name()
+    except (sa.exc.ArgumentError, ValueError):
+        raise ValueError("it is no database URL such as postgresql://user:password@host/database") from None
+    if any(mark in (parsed.host or "") for mark in "@#"):
+        raise ValueError("write `@` and `#` of a password as %40 and %23")
+    return backend
+
+
+def shown_url(url: SecretStr) -> str:
+    """A database URL for people: neither user nor password nor options, which may hold one."""
+    given = sa.make_url(url.get_secret_value())
+    shown = sa.URL.create(given.get_backend_name(), host=given.host, port=given.port, database=given.database)
+    return shown.render_as_string()
+
+
 class DatabaseSource(Source):
     """A table, a view or a query of a PostgreSQL, MySQL or MariaDB database."""
 
@@ -64,13 +83,7 @@ class DatabaseSource(Source):
     @field_validator("url")
     @classmethod
     def _known_database(cls, url: SecretStr) -> SecretStr:
-        try:
-            parsed = sa.make_url(url.get_secret_value())
-            backend = parsed.get_backend_name()
-        except (sa.exc.ArgumentError, ValueError):
-            raise ValueError("it is no database URL such as postgresql://user:password@host/database") from None
-        if any(mark in (parsed.host or "") for mark in "@#"):
-            raise ValueError("write `@` and `#` of a password as %40 and %23")
+        backend = check_url(url)
         if backend not in _DRIVERS:
             raise ValueError(f"`{backend}` is not read yet; there are: {', '.join(_DRIVERS)}")
         return url
@@ -91,10 +104,8 @@ class DatabaseSource(Source):
 
     @property
     def location(self) -> str:
-        """Where it reads, for people: neither user nor password nor options, which may hold one."""
-        url = sa.make_url(self.url.get_secret_value())
-        shown = sa.URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database)
-        return f"{self.table or 'a query'} of {shown}"
+        """Where it reads, for people."""
+        return f"{self.table or 'a query'} of {shown_url(self.url)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
--- One row per user and agent: what the user ran, what the user said last, and what was bought before.
+-- One row per user and agent: what the user ran, what the user said last, and what an older application knew of both.
 with activity as (
     select
         user_key,
@@ -14,9 +14,20 @@ with activity as (
 ),
 
 preference as (
-    select distinct on (user_key, agent_id) user_key, agent_id, is_favorite, rating, feedback, event_time as preferred_at
+    select distinct on (user_key, agent_id) user_key, agent_id, is_favorite, rating, feedback, event_time as said_at
     from agentmill.user_agent_preferences
     order by user_key, agent_id, event_time desc, source, row_hash
+),
+
+history as (
+    select
+        user_key,
+        agent_id,
+        count(*) as legacy_transaction_count,
+        min(occurred_at) as first_legacy_transaction_at,
+        max(occurred_at) as last_legacy_transaction_at
+    from agentmill.interaction_history
+    group by user_key, agent_id
 )
 
 select
@@ -32,6 +43,10 @@ select
     is_favorite,
     rating,
     feedback,
-    preferred_at
+    said_at,
+    coalesce(legacy_transaction_count, 0) as legacy_transaction_count,
+    first_legacy_transaction_at,
+    last_legacy_transaction_at
 from activity
 full join preference using (user_key, agent_id)
+full join history using (user_key, agent_id)

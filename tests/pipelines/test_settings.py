@@ -90,6 +90,36 @@ def test_a_file_that_is_no_mapping_is_told_so():
     assert problems("- a\n- b\n") == ["line 1: YAML: it is not a mapping of settings. Write `key: value` lines."]
 
 
+LEGACY_KEYS = "There are: agents, cut, transactions, url."
+LEGACY = "legacy:\n  url: postgresql://u:hunter2@db/shop\n  cut: 2026-03-01\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            ("cut:", "cup:"),
+            [
+                "line 1: legacy.cut: it is missing. Add a line `cut: ...`.",
+                "line 3: legacy.cup: this key is unknown; did you mean `cut`?. " + LEGACY_KEYS,
+            ],
+        ),
+        (
+            ("postgresql", "mysql"),
+            ["line 2: legacy.url: only a PostgreSQL database can be migrated from. Change it as the message says."],
+        ),
+    ],
+)
+def test_a_mistake_in_the_older_application_is_told(change, says):
+    assert problems(LEGACY.replace(*change)) == says
+
+
+def test_the_older_application_has_prismas_names_unless_others_are_given():
+    legacy = parse_settings(LEGACY, Path("x")).legacy
+    assert (legacy.agents, legacy.transactions) == ("Agent", "Transaction")
+    assert "hunter2" not in repr(legacy)
+
+
 DATABASE = """\
 sources:
   app:
