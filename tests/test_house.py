@@ -15,7 +15,8 @@ from assets.automation import jobs, schedules, sensors
 from assets.cli import app
 from assets.definitions import build_definitions
 from assets.resources import Mill
-from pipelines.execution import COLUMNS, QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.execution import QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.record_types import RECORD_TYPES
 from pipelines.settings import EXAMPLE_CONFIG, Settings, parse_settings
 from pipelines.sources.kinds import KINDS
 from pipelines.sources.mapping import MappedField
@@ -84,7 +85,7 @@ def test_every_configuration_in_the_documentation_is_valid(monkeypatch):
             if text.startswith("sources:"):
                 assert parse_settings(text, path).sources
                 found += 1
-    assert found == 4
+    assert found == 5
 
 
 def commands_of(group):
@@ -143,8 +144,10 @@ def test_every_preset_is_documented():
 def test_every_reason_flag_and_column_is_documented():
     sources, tables = document("sources.md"), document("tables.md")
     assert [name for name in (*QUARANTINE_REASONS, *QUALITY_FLAGS) if f"| `{name}` |" not in sources] == []
-    rows = [f"| `{column.name}` | {column.meaning} | {column.privacy} |" for column in COLUMNS]
+    columns = [column for kind in RECORD_TYPES.values() for column in kind.columns]
+    rows = [f"| `{column.name}` | {column.meaning} | {column.privacy} |" for column in columns]
     assert [row for row in rows if row not in tables] == []
+    assert [name for name in RECORD_TYPES if f"| `{name}`" not in sources] == []
 
 
 def test_every_table_and_view_is_documented(warehouse):

@@ -8,6 +8,7 @@ from conftest import KEY_TEXT, checksums
 from typer.testing import CliRunner
 
 from assets.cli import app
+from assets.display import out
 from pipelines.legacy import migrate
 from pipelines.legacy.checks import Check
 from pipelines.settings import load_settings
@@ -17,7 +18,7 @@ from pipelines.warehouse import open_warehouse
 @pytest.fixture
 def command(monkeypatch):
     """Run `agentmill migrate-legacy`."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(out, "width", 200)
     return lambda *words: CliRunner().invoke(app, ["migrate-legacy", *words])
 
 

@@ -338,12 +338,8 @@ def test_rows_dated_by_the_statement_are_those_dated_by_reading_their_times(
     monkeypatch.setattr(Table, "dates_exactly", False)
     read = [executions(source, lake, key, day) for day in days]
     for one, other in zip(dated, read, strict=True):
-        assert one.executions.height
-        assert (
-            one.executions.drop("row_hash")
-            .sort("execution_id")
-            .equals(other.executions.drop("row_hash").sort("execution_id"))
-        )
+        assert one.rows.height
+        assert one.rows.drop("row_hash").sort("execution_id").equals(other.rows.drop("row_hash").sort("execution_id"))
         assert sorted(one.quarantine["reason"]) == sorted(other.quarantine["reason"])
 
 

@@ -99,8 +99,8 @@ def fill(cleaned, record):
     def fill(url):
         warehouse = Warehouse(url)
         upgrade(warehouse)
-        rows = cleaned(record(user="user-1", agent="a1"), record(user="user-2", agent="a9")).executions
-        load = Load(table=EXECUTIONS, day=DAY, content="one", rows=rows.height)
+        rows = cleaned(record(user="user-1", agent="a1"), record(user="user-2", agent="a9")).rows
+        load = Load(table=EXECUTIONS.name, day=DAY, content="one", rows=rows.height)
         publish_partition(warehouse, load, rows, also=lambda _: None)
         roll_up(PublishedDay(day=DAY, content="one", rows=rows), categorize_failures, warehouse)
         return warehouse
