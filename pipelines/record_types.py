@@ -25,6 +25,8 @@ class RecordType:
     version: str
     needed: tuple[tuple[frozenset[str], str], ...]
     """Columns of which a mapping has to name one, and why."""
+    is_state: bool = False
+    """Whether a row moves to another day whenever it changes, so that a day may well lose all of its rows."""
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -112,6 +114,7 @@ USER_AGENT_PREFERENCES = RecordType(
         (frozenset({"agent_id"}), "without an agent it is about nothing"),
         (frozenset({"event_time"}), "without a time it belongs to no day, and the latest word is not known"),
     ),
+    is_state=True,
 )
 
 RECORD_TYPES = {kind.name: kind for kind in (EXECUTIONS, EXECUTION_LOGS, USER_AGENT_PREFERENCES)}

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -227,14 +228,15 @@ class MariaDb:
     def run(self, *statements):
         with pymysql.connect(**MYSQL, database=self.name, autocommit=True) as connection:
             cursor = connection.cursor()
-            cursor.execute("set sql_mode = ''")
+            cursor.execute("set sql_mode = '', time_zone = '+00:00'")  # a test changes the server's zone for a moment
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
 
-@pytest.fixture
-def postgres():
+@contextmanager
+def postgres_database():
+    """A database of its own on the local PostgreSQL server; skips where there is none."""
     name = f"agentmill_source_{os.getpid()}_{next(_databases)}"
     try:
         with psycopg.connect(LOCAL_SERVER, autocommit=True, connect_timeout=3) as connection:
@@ -244,6 +246,12 @@ def postgres():
     yield Postgres(name)
     with psycopg.connect(LOCAL_SERVER, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def postgres():
+    with postgres_database() as database:
+        yield database
 
 
 @pytest.fixture

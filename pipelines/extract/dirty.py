@@ -81,7 +81,7 @@ def find_dirty_days(source: AnySource, lake: Lake, read_at: datetime, since: dat
             reason,
             state=f"{now.days.get(day)} {source.fingerprint[:12]}",
             is_new=receipts[day] is None,
-            needs_consent=not now.days.get(day, (0, 0))[0],
+            needs_consent=not now.days.get(day, (0, 0))[0] and not source.record_type.is_state,
         )
         for day, reason in reasons.items()
     }

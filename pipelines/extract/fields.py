@@ -23,6 +23,8 @@ _NUMBER = "number"
 _FEW = 10_000
 """So many records of a batch are all looked at."""
 _SAMPLED = 10
+_MOST_FIELDS = 1_000
+"""Some logs have ids as keys: beyond so many, names are no schema."""
 _CLASSES = {"VARCHAR": "text", "BOOLEAN": "boolean", "OBJECT": "object", "ARRAY": "list", "NULL": NULL}
 """Types of JSON values as DuckDB names them; all others are numbers."""
 _PLAIN_STEP = re.compile(r"[A-Za-z_$@][\w$@%-]*|\[\d+\]")
@@ -104,8 +106,8 @@ def _by_class(histogram: dict[str, int]) -> dict[str, int]:
 
 
 def _json_names(record: pl.Series) -> list[str]:
-    found = query(record, "select distinct unnest(json_keys(record)) as name from records order by 1")
-    return [path_name([name]) for name in found["name"] if '"' not in name]
+    names = query(record, "select distinct unnest(json_keys(record)) as name from records order by 1")["name"]
+    return [path_name([name]) for name in names.head(_MOST_FIELDS) if '"' not in name]
 
 
 def class_of(dtype: pl.DataType) -> str:

@@ -46,7 +46,7 @@ def extract_rows(
         )
         for day in days
     }
-    if not accept_missing:
+    if not accept_missing and not source.record_type.is_state:
         empty = {day: receipt for day, receipt in receipts.items() if not receipt.records}
         refuse_loss(source.name, empty, lake, present=[])
     commit(source, spool, receipts, lake)

@@ -33,9 +33,11 @@ def kill_within(words, seconds):
     """Start a command and kill it at that moment; sooner, where it was quicker than that."""
     while True:
         process = subprocess.Popen(words, start_new_session=True, **QUIET)
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        if process.wait() == -signal.SIGKILL:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             return
         seconds *= 0.7
 

@@ -194,6 +194,18 @@ def test_generation_analytics(postgres, published, warehouse):
         "select agent_name, status, duration_ms, files_modified from agentmill.executions order by event_time"
     ).rows()
     assert rows == [("react", "success", 3400, 12), ("react", "failed", None, None)]
+    at_source = postgres.run(
+        "select framework, count(*), count(*) filter (where success), avg((metadata->>'duration')::int)::float8,"
+        " count(distinct user_id), sum((metadata->>'fileCount')::int) from generation_analytics"
+        " where created_at >= '2026-03-10Z' and created_at < '2026-03-11Z' group by 1 order by 1"
+    )
+    told = warehouse.read(
+        "select agent_name, execution_count, success_count, duration_avg_ms, user_count,"
+        " (select sum(files_modified) from agentmill.execution_rollup_hourly as cube"
+        " where cube.agent_id = daily.agent_id)"
+        " from agentmill.agent_metrics_daily as daily order by 1"
+    ).rows()
+    assert [tuple(map(str, row)) for row in told] == [tuple(map(str, row)) for row in at_source]
 
 
 def test_generation_failures(postgres, published, warehouse):
@@ -205,7 +217,10 @@ def test_generation_failures(postgres, published, warehouse):
     assert row["attributes"]["severity"] == "high"
     assert row["occurrences"] == 7
     facts = signature_facts(as_frame([row | {"attributes": None, "redactions": None}], EXECUTION))
-    assert facts.select("occurrence_count", "reported_count").rows() == [(1, 7)]
+    at_source = postgres.run(
+        "select count(*), sum(occurrence_count) from generation_failures where created_at < '2026-03-11Z'"
+    )
+    assert facts.select("occurrence_count", "reported_count").rows() == at_source
     assert row["input_bytes"] == len("a shop")
 
 
