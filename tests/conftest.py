@@ -33,7 +33,7 @@ from pipelines.warehouse.ledger import record as enter
 from pipelines.warehouse.migrations import upgrade
 from pipelines.warehouse.server import database_url, start_server
 
-hypothesis.settings.register_profile("agentmill", deadline=None)
+hypothesis.settings.register_profile("agentmill", deadline=None, max_examples=60)
 hypothesis.settings.load_profile("agentmill")
 
 REPOSITORY = Path(__file__).parents[1]

@@ -20,8 +20,8 @@ FieldTypes = dict[str, dict[str, int]]
 
 NULL = "null"
 _NUMBER = "number"
-_FEW = 10_000
-"""So many records of a batch are all looked at."""
+_FEW = 1_000
+"""So many records of a part are all looked at."""
 _SAMPLED = 10
 _MOST_FIELDS = 1_000
 """Some logs have ids as keys: beyond so many, names are no schema."""
@@ -81,10 +81,13 @@ def json_types(record: pl.Series, names: list[str]) -> FieldTypes:
     """The types of some fields of JSON objects, and how many records have each."""
     if not names or record.is_empty():
         return {}
-    columns = ", ".join(f"histogram(found[{place}]) as v{place}" for place in range(1, len(names) + 1))
-    sql = f"select {columns} from (select json_type(record, ?) as found from records)"  # noqa: S608 - our own names
-    row = query(record, sql, [pointer(name) for name in names]).row(0)
-    return {name: _by_class(found) for name, found in zip(names, row, strict=True) if found}
+    sql = "select json_type(record, ?) as kinds, count(*) as records from records group by all"
+    types: dict[str, Counter[str]] = defaultdict(Counter)
+    for kinds, records in query(record, sql, [pointer(name) for name in names]).iter_rows():
+        for name, kind in zip(names, kinds, strict=True):
+            if kind is not None:
+                types[name][_CLASSES.get(kind, _NUMBER)] += records
+    return {name: dict(found) for name, found in types.items()}
 
 
 def json_classes(record: pl.Series, name: str) -> pl.Series:
@@ -96,13 +99,6 @@ def json_classes(record: pl.Series, name: str) -> pl.Series:
 def pointer(name: str) -> str:
     """A field's name as DuckDB's path into a JSON object."""
     return "$" + "".join(step if step.startswith("[") else f'."{step}"' for step in path_of(name))
-
-
-def _by_class(histogram: dict[str, int]) -> dict[str, int]:
-    types: Counter[str] = Counter()
-    for kind, records in histogram.items():
-        types[_CLASSES.get(kind, _NUMBER)] += records
-    return dict(types)
 
 
 def _json_names(record: pl.Series) -> list[str]:

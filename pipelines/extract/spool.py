@@ -34,38 +34,33 @@ class Spool:
         wanted = batch if is_wanted.all() else batch.filter(is_wanted)  # nothing is copied where all are wanted
         for day, records in _by_day(wanted):
             self._gathered[day].append(records.drop("day"))
-            if self._fields is not None:
-                self._fields.add(day, _usable(records)["record"])
         self._bytes += int(wanted.estimated_size())
         if self._bytes > _SPOOL_BYTES:
             self._write()
 
-    def finish(self) -> dict[date, list[Part]]:
-        """Write what is left and return every day's parts."""
+    def finish(self, receipts: Iterable[RawReceipt]) -> None:
+        """Write what is left, and tell the receipts the parts of their days and the fields of the records."""
         self._write()
-        return self._parts
-
-    def describe(self, receipt: RawReceipt) -> None:
-        """Tell the receipt of a day which fields its records have."""
-        if self._fields is not None:
-            receipt.fields, receipt.looked_at = self._fields.of(receipt.day), self._fields.records(receipt.day)
+        for receipt in receipts:
+            receipt.parts = self._parts[receipt.day]
+            if self._fields is not None:
+                receipt.fields, receipt.looked_at = self._fields.of(receipt.day), self._fields.records(receipt.day)
 
     def _write(self) -> None:
         for day, batches in self._gathered.items():
             for alike in _group_by_schema(batches):
                 self._parts[day].append(self._lake.write(self._dataset, day, alike, briefly=True))
+                if self._fields is not None:
+                    self._fields.add(day, _usable(alike)["record"])
             batches.clear()
         self._bytes = 0
 
 
 def commit(source: Source, spool: Spool, receipts: Mapping[date, RawReceipt], lake: Lake) -> None:
     """Make what was gathered the raw days that the receipts account for. Raises DriftError, with nothing committed."""
-    for receipt in receipts.values():
-        spool.describe(receipt)
+    spool.finish(receipts.values())
     hold_to_contract(source, receipts, lake)
-    parts = spool.finish()
     for day, receipt in receipts.items():
-        receipt.parts = parts[day]
         lake.commit(raw_dataset(receipt.source), day, receipt)
 
 
