@@ -29,7 +29,7 @@ def extract_rows(
         table = Table(source)
         spool = Spool(lake, raw_dataset(source.name), days, Fields(source, table.types))
         with ThreadPoolExecutor(max_workers=1) as meanwhile:
-            counting = meanwhile.submit(table.count_unplaced, read_at)
+            counting = meanwhile.submit(table.count_unplaced, read_at, days)
             read = {day: read_day(table, source, day, read_at, spool) for day in days}
             unplaced = counting.result()
     except UnreadableInputError as error:

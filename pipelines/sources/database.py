@@ -5,7 +5,7 @@ Columns whose types readers round, refuse or misread (decimals, dates of zeros, 
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,10 +154,18 @@ class Table:
             batches = list(self._stream(sql))
         return pl.concat(batches) if batches else pl.DataFrame()
 
-    def count_unplaced(self, read_at: datetime) -> int:
-        """How many rows no day can hold: they have no time, or one before 2000 or in the future."""
-        placed = self._within(EARLIEST, read_at + FUTURE_TOLERANCE)
-        sql = f"select count(*) from {self._rows} where ({placed}) is not true"  # noqa: S608
+    def count_unplaced(self, read_at: datetime, days: Iterable[date]) -> int:
+        """How many rows no day can hold: they have no time, or one before 2000 or in the future.
+
+        Dates with a zero in them are looked for around the months of the days.
+        """
+        first, last = EARLIEST, read_at + FUTURE_TOLERANCE
+        if len(self._times) > 1:
+            unplaced = f"({self._within(first, last)}) is not true"
+        else:
+            months = {near.replace(day=1) for day in days for near in (day, day + timedelta(days=1))}
+            unplaced = self._outside(first, last, months)
+        sql = f"select count(*) from {self._rows} where {unplaced}"  # noqa: S608
         with self._errors_told(), self._engine.connect() as connection:
             return int(connection.exec_driver_sql(_literally(sql)).scalar_one())
 
@@ -268,6 +276,20 @@ class Table:
         is_of_one_month = low.split("-")[:2] == high.split("-")[:2]
         is_real = f" and dayofmonth({name}) > 0 and month({name}) > 0"
         return within + is_real if self._may_be_zero(column) and not is_of_one_month else within
+
+    def _outside(self, start: datetime, end: datetime, months: Iterable[date]) -> str:
+        """Whether the only time of a row lies outside [start, end) or is a date of zeros, as SQL that can use an index.
+
+        Such dates lie between the last day of a month and the next one, those without a month between two years.
+        """
+        (column,) = self._times
+        name = self._quote(column.name)
+        low, high = (self._literal(at, column) for at in self._padded(start, end, column))
+        conditions = [f"{name} is null", f"{name} < {low}", f"{name} >= {high}"]
+        for month in sorted(months) if self._may_be_zero(column) else ():
+            near = f"{name} >= timestamp'{month - timedelta(days=1)} 00:00:00' and {name} < timestamp'{month} 00:00:00'"
+            conditions.append(f"({near} and (dayofmonth({name}) = 0 or month({name}) = 0))")
+        return " or ".join(conditions)
 
     def _may_be_zero(self, column: Column) -> bool:
         return self._is_mysql and column.time != "number"
