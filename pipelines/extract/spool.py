@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, datetime
 
 import polars as pl
@@ -18,7 +19,10 @@ _SPOOL_BYTES = 32 * 2**20
 
 
 class Spool:
-    """Collects the wanted days' records and writes them out as parts whenever enough have gathered."""
+    """Collects the wanted days' records and writes them out as parts whenever enough have gathered.
+
+    A part is written while the next one gathers; never more than these two are held.
+    """
 
     def __init__(self, lake: Lake, dataset: str, days: Sequence[date], fields: Fields | None = None) -> None:
         self._fields = fields
@@ -27,6 +31,8 @@ class Spool:
         self._gathered: dict[date, list[pl.DataFrame]] = {day: [] for day in days}
         self._parts: dict[date, list[Part]] = {day: [] for day in days}
         self._bytes = 0
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._writing: Future[None] | None = None
 
     def add(self, batch: pl.DataFrame) -> None:
         """Take in a placed batch; records of other days are left out."""
@@ -41,19 +47,31 @@ class Spool:
     def finish(self, receipts: Iterable[RawReceipt]) -> None:
         """Write what is left, and tell the receipts the parts of their days and the fields of the records."""
         self._write()
+        self._written()
+        self._writer.shutdown()
         for receipt in receipts:
             receipt.parts = self._parts[receipt.day]
             if self._fields is not None:
                 receipt.fields, receipt.looked_at = self._fields.of(receipt.day), self._fields.records(receipt.day)
 
     def _write(self) -> None:
-        for day, batches in self._gathered.items():
+        """Begin to write what has gathered, once the part before is written. Raises what went wrong with that one."""
+        self._written()
+        self._writing = self._writer.submit(self._store, self._gathered)
+        self._gathered = {day: [] for day in self._gathered}
+        self._bytes = 0
+
+    def _written(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _store(self, gathered: Mapping[date, list[pl.DataFrame]]) -> None:
+        for day, batches in gathered.items():
             for alike in _group_by_schema(batches):
                 self._parts[day].append(self._lake.write(self._dataset, day, alike, briefly=True))
                 if self._fields is not None:
                     self._fields.add(day, _usable(alike)["record"])
             batches.clear()
-        self._bytes = 0
 
 
 def commit(source: Source, spool: Spool, receipts: Mapping[date, RawReceipt], lake: Lake) -> None:
