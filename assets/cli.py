@@ -139,6 +139,8 @@ def preview_source(
     settings = load_settings()
     source = _source(settings, name)
     seen = preview(source, settings.read_key(), settings.read_prices())
+    if not seen.inputs and not as_json:
+        stop(f"Nothing of {name} can be read: {'; '.join(seen.problems)}.", FAILED)
     sample = seen.rows.head(rows)
     known = [column for column in sample.columns if sample[column].null_count() < sample.height]
     sample = sample.select(known)
@@ -163,10 +165,11 @@ def accept_fields(name: str) -> None:
     if source.contract == "evolve":
         out.print(f"{name} may change as it likes (`contract: evolve`): there is nothing to agree with.")
         return
-    changes = tell(accept(source, settings.open_lake()))
-    for change in changes:
+    changes, days = accept(source, settings.open_lake())
+    for change in tell(changes):
         out.print(f"Agreed: {change}.", soft_wrap=True)
-    out.print("Run the days again: `agentmill run`." if changes else f"The fields of {name} are those agreed.")
+    again = f"Found on {', '.join(map(str, days))}: run these days again, or `agentmill run --dirty`."
+    out.print(again if days else f"The fields of {name} are those agreed.", soft_wrap=True)
 
 
 @app.command()
@@ -194,7 +197,8 @@ def run(
     days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
     all_seen = True
     if dirty:
-        changed, all_seen = _dirty_days(settings, start, accept_missing=accept_missing, tell=not as_json)
+        looking = {"far_back": first is not None, "accept_missing": accept_missing, "tell": not as_json}
+        changed, all_seen = _dirty_days(settings, start, **looking)
         days = [day for day in changed if day <= end]
     code, accounts = _run(settings, days, accept_missing=accept_missing) if days else (0, [])
     code = code if all_seen else FAILED
@@ -315,13 +319,15 @@ def demo(
     raise typer.Exit(code)
 
 
-def _dirty_days(settings: Settings, since: date, *, accept_missing: bool, tell: bool) -> tuple[list[date], bool]:
+def _dirty_days(
+    settings: Settings, since: date, *, far_back: bool, accept_missing: bool, tell: bool
+) -> tuple[list[date], bool]:
     """The days that differ from what was extracted of them, told with the reason; and whether every source was seen."""
     lake, now = settings.open_lake(), datetime.now(UTC)
     found, all_seen = [], True
     for name, source in settings.sources.items():
         try:
-            dirty = find_dirty_days(source, lake, now, since)
+            dirty = find_dirty_days(source, lake, now, since, far_back=far_back)
         except ExtractionError as error:
             err.print(describe_error(error).splitlines()[0], style="red", soft_wrap=True)
             all_seen = False

@@ -7,17 +7,19 @@ from assets.clean import clean_assets
 from assets.extract import raw_asset
 from assets.resources import Mill
 from assets.warehouse import published_asset
-from pipelines.clean import types_of
+from pipelines.clean import CLEAN_EXECUTIONS, types_of
+from pipelines.record_types import RECORD_TYPES
 from pipelines.settings import Settings, find_config, load_settings
 
 
 def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
     """Everything Dagster needs to know, for one configuration."""
+    cleaned = {kind.name: kind.clean_name for kind in types_of(settings.sources.values())}
     return dg.Definitions(
         assets=[
             *(raw_asset(source) for source in settings.sources.values()),
             clean_assets(settings.sources.values()),
-            *(published_asset(kind) for kind in types_of(settings.sources.values())),
+            *(published_asset(kind, cleaned.get(kind.name, CLEAN_EXECUTIONS)) for kind in RECORD_TYPES.values()),
             rollup.rollups,
             failures.failure_signatures_daily,
             failures.failure_clusters,

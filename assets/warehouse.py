@@ -2,27 +2,28 @@
 
 import dagster as dg
 
-from assets.partitions import daily, each_day, whole_range
+from assets.partitions import daily, days, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results
 from pipelines.record_types import EXECUTION_LOGS, EXECUTIONS, USER_AGENT_PREFERENCES, RecordType
 from pipelines.validate.verdict import Verdict
-from pipelines.warehouse.executions import Publication, publish_records
+from pipelines.warehouse.executions import Publication, held_days, publish_records
 
 _GRAINS = {
-    EXECUTIONS.name: "One terminal attempt of one agent run, published.",
-    EXECUTION_LOGS.name: "One line that an execution wrote, published.",
-    USER_AGENT_PREFERENCES.name: "What one user said of one agent, as last said on the day, published.",
+    EXECUTIONS.name: "Published. Grain: one terminal attempt of one agent run.",
+    EXECUTION_LOGS.name: "Published. Grain: one line that an execution wrote.",
+    USER_AGENT_PREFERENCES.name: "Published. Grain: user and agent, as last said on the day.",
 }
 
 
-def published_asset(kind: RecordType) -> dg.AssetsDefinition:
-    """The table of the records of one type."""
+def published_asset(kind: RecordType, upstream: str) -> dg.AssetsDefinition:
+    """The table of the records of one type, downstream of the clean zone."""
+    stage = "publish" if kind is EXECUTIONS else f"publish {kind.name}"
 
     @dg.asset(
         name=kind.name,
         description=f"{_GRAINS[kind.name]} A blocked day keeps its old rows.",
-        deps=[kind.clean_name],
+        deps=[upstream],
         check_specs=[
             dg.AssetCheckSpec(
                 "published", asset=kind.name, description="Does the table hold the day as it was cleaned?"
@@ -37,15 +38,25 @@ def published_asset(kind: RecordType) -> dg.AssetsDefinition:
     )
     @guarded
     def table(context: dg.AssetExecutionContext, mill: Mill) -> dg.MaterializeResult:
-        published = {day: publish_records(kind, day, mill.lake, mill.warehouse) for day in each_day(context, "publish")}
+        held = held_days(kind, mill.settings.sources.values(), days(context), mill.warehouse)
+        published = {
+            day: publish_records(kind, day, mill.lake, mill.warehouse)
+            for day in each_day(context, stage)
+            if day in held
+        }
         for day, publication in published.items():
             context.add_asset_metadata(
                 {"dagster/row_count": publication.rows, "outcome": publication.outcome}, partition_key=day.isoformat()
             )
         verdicts = {day: [_verdict(publication)] for day, publication in published.items()}
-        return dg.MaterializeResult(check_results=check_results(context, kind.name, verdicts))
+        return dg.MaterializeResult(check_results=check_results(context, kind.name, verdicts) or [_nothing(kind)])
 
     return table
+
+
+def _nothing(kind: RecordType) -> dg.AssetCheckResult:
+    told = f"No source has {kind.name}, and no day of the run ever had some."
+    return dg.AssetCheckResult(asset_key=kind.name, check_name="published", passed=True, description=told)
 
 
 def _verdict(publication: Publication) -> Verdict:

@@ -18,7 +18,7 @@ from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
 from pipelines.lake import Lake
 from pipelines.pricing.book import PriceBook, PriceFileError, load_prices
 from pipelines.sources.database import check_url
-from pipelines.sources.kinds import DEFAULT_KIND, KINDS, AnySource
+from pipelines.sources.kinds import DEFAULT_KIND, KINDS, AnySource, default_kind
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.presets import apply_preset, preset_names
 
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         if not isinstance(sources, dict):
             return sources
         return {
-            name: {"kind": DEFAULT_KIND, **apply_preset(body), "name": name} if isinstance(body, dict) else body
+            name: {"kind": default_kind(body), **apply_preset(body), "name": name} if isinstance(body, dict) else body
             for name, body in sources.items()
         }
 

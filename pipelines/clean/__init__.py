@@ -40,8 +40,8 @@ from pipelines.sources.timestamps import read_times
 CLEAN_EXECUTIONS = EXECUTIONS.clean_name
 QUARANTINED = "quarantine"
 
-_NO_ROWS = {"unplaced", "failure", "drift"}
-"""What is told of a source without changing any row."""
+_NO_ROWS = {"records", "unplaced", "failure", "drift"}
+"""What is told of a source without changing any row of its type."""
 _POSITION = ("file", "line", "byte_offset")
 _REPLACEMENT = r"\x{FFFD}|\\u(?:[fF]{3}[dD]|0000)"
 
@@ -186,13 +186,13 @@ def _repair_executions(drafts: pl.DataFrame, source: Source) -> pl.DataFrame:
         .pipe(name_outcome)
         .pipe(name_agent)
         .pipe(repair_usage, source)
-        .pipe(_identify, "execution_id", source)
+        .pipe(lambda rows: rows if "execution_id" in source.mapping else _identify(rows, "execution_id"))
         .pipe(reject, pl.col("execution_id").is_null(), "no_execution_id")
     )
 
 
-def _repair_logs(drafts: pl.DataFrame, source: Source) -> pl.DataFrame:
-    return drafts.pipe(name_level).pipe(_identify, "log_id", source)
+def _repair_logs(drafts: pl.DataFrame, _: Source) -> pl.DataFrame:
+    return drafts.pipe(name_level).pipe(_identify, "log_id")
 
 
 def _repair_preferences(drafts: pl.DataFrame, _: Source) -> pl.DataFrame:
@@ -210,9 +210,9 @@ _REPAIRS: dict[str, Callable[[pl.DataFrame, Source], pl.DataFrame]] = {
 }
 
 
-def _identify(drafts: pl.DataFrame, name: str, source: Source) -> pl.DataFrame:
-    """The record's own digest as its id, where the source has none."""
-    return drafts if name in source.mapping else drafts.with_columns(pl.col("row_hash").alias(name))
+def _identify(drafts: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The record's own digest as its id, where it has none."""
+    return drafts.with_columns(pl.coalesce(name, "row_hash").alias(name))
 
 
 def _in_event_order(parts: list[pl.DataFrame], kind: RecordType) -> pl.DataFrame:
@@ -229,7 +229,7 @@ def _raw_receipt(day: date, source: Source, lake: Lake) -> RawReceipt:
     receipt = lake.receipt(raw_dataset(source.name), day, RawReceipt)
     if receipt is None:
         raise StaleRawError(f"{source.name} has not been extracted for {day}; run raw_{source.name} first")
-    if receipt.source_fingerprint != source.fingerprint:
+    if receipt.source_fingerprint != source.fingerprint and receipt.failure is None:  # an old reading stands in then
         raise StaleRawError(
             f"the configuration of {source.name} has changed since {day} was extracted; run raw_{source.name} again"
         )

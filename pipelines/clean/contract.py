@@ -7,11 +7,10 @@ from typing import Any
 import polars as pl
 
 from pipelines.extract import Drift
-from pipelines.extract.fields import class_of, json_classes
+from pipelines.extract.fields import class_of, json_classes, steps_of
 from pipelines.sources.casting import to_text
 from pipelines.sources.database import DatabaseSource
 from pipelines.sources.duck import query_column
-from pipelines.sources.mapping import path_of
 from pipelines.sources.source import Source
 
 
@@ -41,12 +40,12 @@ def _deviates(record: pl.Series, change: Drift, source: Source) -> pl.Series:
     if record.dtype == pl.String:
         kind = json_classes(record, change.field)
         return kind.is_null() if change.change == "removed" else kind.is_in(change.now).fill_null(value=False)
-    schema = dict(record.struct.schema) if isinstance(record.dtype, pl.Struct) else {}
-    if change.change == "removed" or change.field not in schema:
-        return pl.Series([change.change == "removed" and change.field not in schema]).new_from_index(0, len(record))
+    schema, name = dict(record.struct.schema) if isinstance(record.dtype, pl.Struct) else {}, change.name
+    if change.change == "removed" or name not in schema:
+        return pl.Series([change.change == "removed" and name not in schema]).new_from_index(0, len(record))
     # A table declares one type for all rows; files of a day may differ.
-    is_agreed = not isinstance(source, DatabaseSource) and class_of(schema[change.field]) not in change.now
-    values = record.struct.field(change.field)
+    is_agreed = not isinstance(source, DatabaseSource) and class_of(schema[name]) not in change.now
+    values = record.struct.field(name)
     return pl.Series([False]).new_from_index(0, len(record)) if is_agreed else values.is_not_null()
 
 
@@ -55,10 +54,10 @@ def _without(record: pl.Series, change: Drift, deviates: pl.Series) -> pl.Series
     if change.change == "removed" or not deviates.any():
         return record
     if record.dtype != pl.String:
-        kept = [record.struct.field(name).alias(name) for name in record.struct.fields if name != change.field]
+        kept = [record.struct.field(name).alias(name) for name in record.struct.fields if name != change.name]
         return pl.DataFrame(kept).to_struct(record.name)
     patch: Any = None
-    for step in reversed(path_of(change.field)):
+    for step in reversed(steps_of(change.field)):
         patch = {step: patch}
     patched = query_column(record, "json_merge_patch(record, ?)", json.dumps(patch))
     return patched.zip_with(deviates, record)

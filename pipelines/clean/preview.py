@@ -81,7 +81,9 @@ def _first_traces(source: TraceSource, seen: Preview) -> Iterator[pl.DataFrame]:
             traces.read(FileReading(source, file))
         except UnreadableInputError as error:
             seen.problems.append(str(error))
-    counts = traces.unknown_attributes()
+    paths = [*source.paths.values(), *source.attribute_paths.values()]
+    used = {path[1] for path in paths if len(path) > 1}
+    counts = {name: count for name, count in traces.unknown_attributes().items() if name not in used}
     plain = plain_names(counts)
     unknown = ", ".join(f"{name} {count:,}" for name, count in counts.items() if name in plain)
     if unknown:

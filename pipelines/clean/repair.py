@@ -98,9 +98,12 @@ def repair_usage(draft: pl.DataFrame, source: Source) -> pl.DataFrame:
 
 
 def name_level(draft: pl.DataFrame) -> pl.DataFrame:
-    """The level of a log line in the usual words; a word that is none of them stays, briefly."""
+    """The level of a log line in the usual words. A word that is none of them stays, briefly; so does the category."""
     word = pl.col("level").str.to_lowercase()
-    return draft.with_columns(level=word.replace_strict(_LEVEL, default=briefly("level"), return_dtype=pl.String))
+    return draft.with_columns(
+        category=briefly("category"),
+        level=word.replace_strict(_LEVEL, default=briefly("level"), return_dtype=pl.String),
+    )
 
 
 def repair_rating(draft: pl.DataFrame) -> pl.DataFrame:

@@ -4,7 +4,8 @@ A contract is what was found at first; it grows when somebody accepts a change. 
 compared with the days before it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 from pydantic import BaseModel
@@ -33,20 +34,29 @@ FieldsAgreed = Mapping[str, Agreed]
 
 
 class Contract(BaseModel):
-    """The fields a source may have. `pending` is what was found beyond them, to be accepted."""
+    """The fields a source may have. `pending` is what days have beyond them, to be accepted."""
 
     fields: FieldsAgreed
-    pending: FieldsAgreed = {}
+    pending: dict[date, FieldsAgreed] = {}
 
 
-def accept(source: Source, lake: Lake) -> list[Drift]:
-    """Let what was found beyond the contract be part of it, and tell what that was."""
+def accept(source: Source, lake: Lake) -> tuple[list[Drift], list[date]]:
+    """Let what was found beyond the contract be part of it; tells what that was, and on which days.
+
+    Days that were extracted nevertheless are let go of their deviations, so that cleaning them again is enough.
+    """
     contract = _read(source, lake)
     if contract is None or not contract.pending:
-        return []
-    agreed = _merged([contract.fields, contract.pending])
+        return [], []
+    found = _merged(contract.pending.values())
+    agreed = _merged([contract.fields, found])
     lake.put_text(_path(source), Contract(fields=agreed).model_dump_json(indent=1))
-    return list(_changes(contract.fields, contract.pending))
+    for day in contract.pending:
+        receipt = lake.receipt(raw_dataset(source.name), day, RawReceipt)
+        if receipt is not None and receipt.drift:
+            settled = receipt.model_copy(update={"drift": [], "is_agreed_since": True})
+            lake.commit(raw_dataset(source.name), day, settled)
+    return list(_changes(contract.fields, found)), sorted(contract.pending)
 
 
 def hold_to_contract(source: Source, receipts: Mapping[date, RawReceipt], lake: Lake) -> None:
@@ -57,21 +67,50 @@ def hold_to_contract(source: Source, receipts: Mapping[date, RawReceipt], lake: 
     looked_at = {day: receipts[day] for day in sorted(receipts) if receipts[day].looked_at}
     if not looked_at:
         return
-    contract = None if source.contract == "evolve" else _read(source, lake)
-    if contract is None and source.contract != "evolve":
-        contract = Contract(fields=_merged(map(_found, looked_at.values())))
+    history = _History(source, receipts, lake)
+    contract = None if source.contract == "evolve" else _read(source, lake) or Contract(fields=history.all_fields())
+    named = named_fields(source)
     for day, receipt in looked_at.items():
-        before = _before(day, receipts, source, lake)
+        before = history.before(day)
         agreed = _as_lately(before) if contract is None else contract.fields
-        changes = _changes(agreed, _found(receipt), receipt, named_fields(source)) if agreed else ()
-        receipt.drift = [one.model_copy(update={"since": _since(one, before, day)}) for one in changes]
+        changes = _changes(agreed, _found(receipt), receipt, named) if agreed else ()
+        told = [one for one in changes if contract is not None or one.is_whole]
+        receipt.drift = [one.model_copy(update={"since": _since(one, before, day)}) for one in told]
     if contract is not None:
-        _settle(source, contract, {day: one for day, one in looked_at.items() if one.drift}, lake)
+        _settle(source, contract, looked_at, lake)
 
 
-def _settle(source: Source, contract: Contract, changed: Mapping[date, RawReceipt], lake: Lake) -> None:
-    """Keep the contract with what was found beyond it, and refuse the days where it is frozen."""
-    contract.pending = _merged([contract.pending, *map(_found, changed.values())])
+class _History:
+    """What is known of the days of a source: those being read, and those that the lake has."""
+
+    def __init__(self, source: Source, receipts: Mapping[date, RawReceipt], lake: Lake) -> None:
+        self._dataset = raw_dataset(source.name)
+        self._receipts = dict(receipts)
+        self._lake = lake
+        self._days = sorted({*lake.days(self._dataset), *receipts})
+
+    def before(self, day: date) -> list[RawReceipt]:
+        """The days that were read before a day, as far back as it is compared, the nearest last."""
+        place = bisect_left(self._days, day)
+        return list(self._looked_at(self._days[max(0, place - _DAYS_BEFORE) : place]))
+
+    def all_fields(self) -> FieldsAgreed:
+        """The fields of all days there are."""
+        return _merged(map(_found, self._looked_at(self._days)))
+
+    def _looked_at(self, days: Iterable[date]) -> Iterator[RawReceipt]:
+        for day in days:
+            receipt = self._receipts.get(day) or self._lake.receipt(self._dataset, day, RawReceipt)
+            if receipt is not None and receipt.looked_at:
+                self._receipts[day] = receipt
+                yield receipt
+
+
+def _settle(source: Source, contract: Contract, looked_at: Mapping[date, RawReceipt], lake: Lake) -> None:
+    """Keep the contract with what days have beyond it, and refuse them where it is frozen."""
+    changed = {day: receipt for day, receipt in looked_at.items() if receipt.drift}
+    others = {day: found for day, found in contract.pending.items() if day not in looked_at}
+    contract.pending = others | {day: _found(receipt) for day, receipt in changed.items()}
     lake.put_text(_path(source), contract.model_dump_json(indent=1))
     if changed and source.contract == "freeze":
         told = "; ".join(f"{day}: {', '.join(tell(receipt.drift))}" for day, receipt in changed.items())
@@ -79,14 +118,6 @@ def _settle(source: Source, contract: Contract, changed: Mapping[date, RawReceip
             f"{source.name}: its fields have changed ({told}). Nothing was changed here. Agree with "
             f"`agentmill source accept {source.name}`, or mend the source; then run the days again."
         )
-
-
-def _before(day: date, receipts: Mapping[date, RawReceipt], source: Source, lake: Lake) -> list[RawReceipt]:
-    """The days that were read before a day, as far back as it is compared, the nearest last."""
-    dataset = raw_dataset(source.name)
-    near = [one for one in sorted({*lake.days(dataset), *receipts}) if one < day][-_DAYS_BEFORE:]
-    known = [receipts.get(one) or lake.receipt(dataset, one, RawReceipt) for one in near]
-    return [receipt for receipt in known if receipt is not None and receipt.looked_at]
 
 
 def _as_lately(before: Sequence[RawReceipt]) -> FieldsAgreed:
@@ -121,23 +152,24 @@ def _merged(several: Iterable[FieldsAgreed]) -> FieldsAgreed:
 
 
 def _changes(
-    agreed: FieldsAgreed, found: FieldsAgreed, receipt: RawReceipt | None = None, named: Iterable[str] = ()
+    agreed: FieldsAgreed, found: FieldsAgreed, receipt: RawReceipt | None = None, named: Collection[str] = ()
 ) -> Iterator[Drift]:
     """How the fields that were found differ from those agreed. Fields that the configuration names may be new."""
+    of = receipt.looked_at if receipt is not None else 0
     for name in sorted({*agreed, *found}):
+        counted = receipt.fields.get(name, {}) if receipt is not None else {}
         was = agreed[name].types if name in agreed else ()
         now = found[name].types if name in found else ()
-        counted = receipt.fields.get(name, {}) if receipt is not None else {}
-        other = [kind for kind in now if kind not in was]
-        of = receipt.looked_at if receipt is not None else 0
-        if name not in agreed and name not in named:
-            records = sum(counted.get(kind, 0) for kind in now)
-            yield Drift(field=name, change="added", now=now, records=records, of=of)
-        elif name in agreed and name not in found and agreed[name].is_required:
-            yield Drift(field=name, change="removed", was=was, records=of, of=of)
-        elif was and other:
-            records = sum(counted.get(kind, 0) for kind in other)
-            yield Drift(field=name, change="retyped", was=was, now=tuple(other), records=records, of=of)
+        other = tuple(kind for kind in now if kind not in was)
+        records = sum(counted.get(kind, 0) for kind in other)
+        if name not in agreed:
+            if name not in named and now:
+                yield Drift(field=name, change="added", now=now, records=records, of=of)
+            continue
+        if agreed[name].is_required and not (name in found and found[name].is_required):
+            yield Drift(field=name, change="removed", was=was, records=of - sum(counted.values()), of=of)
+        if was and other:
+            yield Drift(field=name, change="retyped", was=was, now=other, records=records, of=of)
 
 
 def _since(change: Drift, before: Sequence[RawReceipt], day: date) -> date:

@@ -55,15 +55,17 @@ class _Look:
         return is_less and any(read.records and read.name not in self.inputs for read in receipt.inputs)
 
 
-def find_dirty_days(source: AnySource, lake: Lake, read_at: datetime, since: date) -> dict[date, Dirty]:
+def find_dirty_days(
+    source: AnySource, lake: Lake, read_at: datetime, since: date, *, far_back: bool = False
+) -> dict[date, Dirty]:
     """The days from `since` to today that differ from what was extracted of them.
 
-    Files are read only where they are new or have changed; of a database the last `lookback_days` days are. A day is
-    not dirty because its files are gone: it keeps what it has. Raises ExtractionError where the source cannot be read,
-    unless it is optional.
+    Files are read only where they are new or have changed; of a database the last `lookback_days` days are, or all
+    since then if it is to be looked at `far_back`. A day is not dirty because its files are gone: it keeps what it has.
+    Raises ExtractionError where the source cannot be read, unless it is optional.
     """
     try:
-        now = _look(source, lake, read_at)
+        now = _look(source, lake, read_at, since if far_back else None)
     except ExtractionError:
         if not source.optional:
             raise
@@ -94,14 +96,15 @@ def _difference(source: AnySource, receipt: RawReceipt | None, now: _Look, day: 
         return f"never run; {records:,} records" if records else None
     if now.is_missing(receipt, day):
         return None
-    if receipt.failure is not None:
-        return "could not be read the last time"
-    if receipt.source_fingerprint != source.fingerprint:
-        return "extracted under another configuration"
-    if records != receipt.records:
-        return f"{receipt.records:,} records then, {records:,} now"
     is_comparable = receipt.digest_version == DIGEST_VERSION
-    return "as many records, but others" if is_comparable and digest != receipt.digest else None
+    reasons = (
+        (receipt.failure is not None, "could not be read the last time"),
+        (receipt.source_fingerprint != source.fingerprint, "extracted under another configuration"),
+        (receipt.is_agreed_since, "its changed fields were agreed with"),
+        (records != receipt.records, f"{receipt.records:,} records then, {records:,} now"),
+        (is_comparable and digest != receipt.digest, "as many records, but others"),
+    )
+    return next((reason for holds, reason in reasons if holds), None)
 
 
 def _with_neighbours(reasons: Mapping[date, str], days: Collection[date]) -> dict[date, str]:
@@ -110,11 +113,12 @@ def _with_neighbours(reasons: Mapping[date, str], days: Collection[date]) -> dic
     return dict(sorted({**around, **reasons}.items()))
 
 
-def _look(source: AnySource, lake: Lake, read_at: datetime) -> _Look:
+def _look(source: AnySource, lake: Lake, read_at: datetime, since: date | None) -> _Look:
     if not isinstance(source, DatabaseSource):
         return _look_into_files(source, lake, read_at)
     try:
-        return _look_into_table(source, lake, read_at)
+        first = since or read_at.date() - timedelta(days=source.lookback_days)
+        return _look_into_table(source, lake, read_at, first)
     except UnreadableInputError as error:
         raise ExtractionError(f"{source.name}: {error}") from None
 
@@ -136,9 +140,9 @@ def _total(inputs: Iterable[ReadInput], day: date) -> State:
     return sum(read.records[day] for read in holding), sum(read.digests.get(day, 0) for read in holding) % 2**64
 
 
-def _look_into_table(source: DatabaseSource, lake: Lake, read_at: datetime) -> _Look:
-    """Records and digest of each day of the lookback, by what the table holds now."""
+def _look_into_table(source: DatabaseSource, lake: Lake, read_at: datetime, first: date) -> _Look:
+    """Records and digest of each day since the first, by what the table holds now."""
     table, nowhere = Table(source), Spool(lake, raw_dataset(source.name), [])
-    days = [read_at.date() - shift * _DAY for shift in range(source.lookback_days, -1, -1)]
+    days = [first + shift * _DAY for shift in range((read_at.date() - first).days + 1)]
     look = partial(read_day, table, source)
     return _Look({day: look(day, read_at, nowhere) for day in days}, None)

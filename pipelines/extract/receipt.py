@@ -1,6 +1,6 @@
 """What accounts for a raw day: which inputs were read, how many records each gave, and what was left out."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 from typing import Literal
@@ -29,8 +29,11 @@ class Input(BaseModel, frozen=True):
     sha256: str | None = None
 
 
+_MOST_TOLD = 8
+
+
 class Drift(BaseModel, frozen=True):
-    """One field that is not as it was: what it was and is, in how many of the records looked at, and since when."""
+    """One field (a JSON pointer) that is not as it was: what it was and is, in how many of the records, since when."""
 
     field: str
     change: Literal["added", "removed", "retyped"]
@@ -40,22 +43,34 @@ class Drift(BaseModel, frozen=True):
     of: int
     since: date | None = None
 
+    @property
+    def name(self) -> str:
+        """The field as people write it: with dots between the steps of its JSON pointer."""
+        return ".".join(step.replace("~1", "/").replace("~0", "~") for step in self.field.split("/")[1:])
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is not just a field that some records lack, as records of JSON may."""
+        return self.change != "removed" or self.records == self.of
+
 
 def tell(changes: Iterable[Drift]) -> list[str]:
-    """Each change in words, with no name that may say something of a person."""
+    """The changes in words, with no name that may say something of a person; of many, the first ones."""
     several = list(changes)
-    plain = plain_names(one.field for one in several)
-    return [_told(one, f"`{one.field}`" if one.field in plain else "`<field>`") for one in several]
+    plain = plain_names(one.name for one in several)
+    named = [one for one in several if one.name in plain]
+    told = [_told(one, f"`{one.name}`") for one in named[:_MOST_TOLD]]
+    told += [f"{len(named) - _MOST_TOLD} more fields"] if len(named) > _MOST_TOLD else []
+    odd = Counter(one.change for one in several if one.name not in plain)
+    return told + [f"{count} fields that are not named here are {change}" for change, count in sorted(odd.items())]
 
 
 def _told(change: Drift, name: str) -> str:
     was, now = (" or ".join(types) or "always null" for types in (change.was, change.now))
     since = f", since {change.since}" if change.since else ""
-    if change.change == "removed":
-        return f"{name} is gone (was {was}{since})"
-    counted = f"in {change.records:,} of {change.of:,} records" if change.of else ""
-    told = f"{name} is new ({now}" if change.change == "added" else f"{name} is {now} (was {was}"
-    return f"{told}{since}) {counted}".rstrip()
+    words = {"removed": f"gone (was {was}", "added": f"new ({now}", "retyped": f"{now} (was {was}"}
+    counted = f" in {change.records:,} of {change.of:,} records" if change.of else ""
+    return f"{name} is {words[change.change]}{since}){counted}"
 
 
 class RawReceipt(Receipt):
@@ -81,6 +96,8 @@ class RawReceipt(Receipt):
     looked_at: int = 0
     drift: list[Drift] = Field(default_factory=list)
     """How the fields differ from what was agreed, or from the days before."""
+    is_agreed_since: bool = False
+    """Whether the fields were agreed with after the day was read, so that it should be cleaned anew."""
 
     @property
     def records(self) -> int:

@@ -89,7 +89,7 @@ def write_backup(warehouse: Warehouse, plan: BackupPlan) -> None:
         if plan.path.is_dir():
             shutil.rmtree(plan.path, ignore_errors=True)
         else:
-            plan.path.unlink(missing_ok=True)
+            _unfinished(plan.path).unlink(missing_ok=True)
         if isinstance(error, OSError | psycopg.Error | subprocess.CalledProcessError):
             said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else None
             told = said or describe_error(error).splitlines()[0]
@@ -116,11 +116,17 @@ def _major(pg_dump: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def _unfinished(path: Path) -> Path:
+    """Where a dump is written before it is whole."""
+    return path.with_name(f"{path.name}.partial")
+
+
 def _dump(warehouse: Warehouse, pg_dump: Path, path: Path) -> None:
     """Everything but what is being loaded. How to connect goes through the environment: others see command lines."""
     given = {option.envvar: option.val for option in pq.Conninfo.parse(warehouse.libpq_url.encode())}
     known = {name.decode(): value.decode() for name, value in given.items() if name and value is not None}
-    path.touch(_OWNER_ONLY, exist_ok=False)
+    unfinished = _unfinished(path)
+    unfinished.touch(_OWNER_ONLY)
     schemas = [f"--schema={schema}" for schema in (SCHEMA, PARTITIONS, STAGING)]
     command: list[str | Path] = [
         pg_dump,
@@ -129,9 +135,10 @@ def _dump(warehouse: Warehouse, pg_dump: Path, path: Path) -> None:
         *schemas,
         f"--exclude-table={STAGING}.*",
         "--file",
-        path,
+        unfinished,
     ]
     subprocess.run(command, env={**os.environ, **known}, capture_output=True, text=True, check=True)  # noqa: S603
+    unfinished.rename(path)
 
 
 def _copy(warehouse: Warehouse, folder: Path) -> None:

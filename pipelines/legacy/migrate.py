@@ -62,7 +62,8 @@ def migrate(warehouse: Warehouse, plan: Plan, backups: Path) -> Outcome:
             if held.content != plan.content:
                 raise LegacyError(
                     f"the warehouse holds migration {held.migration_id} with the cut {held.cut}, and the older "
-                    "application or the cut has changed since; take it back first: agentmill migrate-legacy --rollback"
+                    "application, the cut or the pseudonym key is another one now. Is the key the right one? If so, "
+                    "take the migration back first: agentmill migrate-legacy --rollback"
                 )
             check_untouched(connection, held)
             return Outcome(held)

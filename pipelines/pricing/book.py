@@ -21,7 +21,7 @@ _PREFIX = re.compile(
     r"^(?:models|openai|azure|anthropic|bedrock|amazon|google|gemini|vertex_ai|x-?ai|mistral|mistralai|cohere|moonshotai)/"
 )
 _BEDROCK = re.compile(r"^(?:(?:us|us-gov|eu|apac|au|ca|jp|global)\.)?(?:anthropic|amazon)\.(.+?)(?:-v\d+)?(?::\d+)?$")
-_DATED = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+_DATED = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8})$")
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)]
 Usd = Annotated[Decimal, Field(ge=0, le=100_000, decimal_places=DECIMALS)]

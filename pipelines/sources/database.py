@@ -25,6 +25,7 @@ from pipelines.sources.source import Source
 from pipelines.sources.streams import UnreadableInputError
 from pipelines.sources.timestamps import EARLIEST, FUTURE_TOLERANCE
 
+_PRISMA_OPTIONS = {"schema", "connection_limit", "pgbouncer", "pool_timeout", "statement_cache_size"}
 _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 COUNTED = "agentmill_counted"
 """Column beside the rows of a day: how many there are, by the source's own count."""
@@ -39,16 +40,17 @@ _END = re.compile(r";\s*(?:--[^\n]*\s*)*$")
 TimeKind = Literal["instant", "local", "number"]
 
 # Types that arrive as they are. PostgreSQL: object ids of pg_type; MySQL: field types of the client protocol.
-_POSTGRES_NUMBERS = frozenset((20, 21, 23, 700, 701))
+_POSTGRES_NUMBERS = frozenset((20, 21, 23, 701))
 _POSTGRES_PLAIN = _POSTGRES_NUMBERS | {16, 19, 25, 1042, 1043}
 _POSTGRES_TIMES: dict[int, TimeKind] = {1082: "local", 1114: "local", 1184: "instant"}
 _POSTGRES_ADDRESS = 869
 _POSTGRES_CATEGORIES = {"N": "number", "S": "text", "E": "text", "B": "boolean", "D": "time", "A": "list"}
 """Types that are read alike have one name; any other has its own, such as jsonb."""
-_MYSQL_NUMBERS = frozenset((1, 2, 3, 4, 5, 8, 9))
+_MYSQL_NUMBERS = frozenset((1, 2, 3, 5, 8, 9))
 _MYSQL_TEXTS = frozenset((249, 250, 251, 252, 253, 254))
 _MYSQL_TIMES: dict[int, TimeKind] = {7: "instant", 10: "local", 12: "local"}
-_MYSQL_DECIMALS = (0, 246)
+_MYSQL_TEXT_NUMBERS = (0, 4, 246)
+"""Decimals, and single floats, which would get digits that they do not have."""
 _MYSQL_BIGINT, _MYSQL_BIT, _MYSQL_UNSIGNED, _MYSQL_BINARY, _MYSQL_GEOMETRY = 8, 16, 32, 63, 255
 _PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -62,6 +64,8 @@ def check_url(url: SecretStr) -> str:
         raise ValueError("it is no database URL such as postgresql://user:password@host/database") from None
     if any(mark in (parsed.host or "") for mark in "@#"):
         raise ValueError("write `@` and `#` of a password as %40 and %23")
+    if prismas := sorted(_PRISMA_OPTIONS & parsed.query.keys()):
+        raise ValueError(f"remove Prisma's {', '.join(prismas)} from it; a schema is written before the table")
     return backend
 
 
@@ -92,15 +96,17 @@ class DatabaseSource(Source):
     def _has_rows_with_a_time(self) -> "DatabaseSource":
         if (self.table is None) == (self.query is None):
             raise ValueError("give either `table` or `query`")
-        if not self.time_fields:
-            first = self.time_columns[0]
-            raise ValueError(f"map `{first}` to a column, not an expression: the database is asked for days by it")
+        for name in self.time_columns:
+            field = self.mapping.get(name)
+            is_column = len(self.paths.get(name, ())) == 1
+            if field is not None and not (is_column and not field.null_if and not field.values):
+                raise ValueError(f"map `{name}` to a column as it is: the database is asked for days by it")
         return self
 
     @property
     def time_fields(self) -> list[str]:
         """The source's columns that date a row: the first that is not null counts."""
-        return [self.paths[name][0] for name in self.time_columns if len(self.paths.get(name, ())) == 1]
+        return [self.paths[name][0] for name in self.time_columns if name in self.paths]
 
     @property
     def location(self) -> str:
@@ -221,7 +227,8 @@ class Table:
             return Column(name, f"replace({quoted}::text, ' ', 'T')", kind, time)
         if oid == _POSTGRES_ADDRESS:
             return Column(name, f"host({quoted})", kind)
-        return Column(name, f"to_json({quoted})::text" if kind == "list" else f"{quoted}::text", kind)
+        as_text = f"to_json({quoted})::text" if kind == "list" else f"{quoted}::text"
+        return Column(name, as_text, kind, "number" if kind == "number" else None)
 
     def _mysql_column(self, field: Any) -> Column:  # noqa: ANN401 - the driver's own class
         quoted, kind = self._quote(field.name), field.type_code
@@ -237,8 +244,9 @@ class Table:
             return Column(field.name, f"hex({quoted})" if is_binary else quoted, "binary" if is_binary else "text")
         if kind == _MYSQL_GEOMETRY:
             return Column(field.name, f"st_astext({quoted})", "geometry")
-        declared = "number" if kind in (_MYSQL_BIGINT, _MYSQL_BIT, *_MYSQL_DECIMALS) else "other"
-        return Column(field.name, f"cast({quoted}{' + 0' if kind == _MYSQL_BIT else ''} as char)", declared)
+        as_text = f"cast({quoted}{' + 0' if kind == _MYSQL_BIT else ''} as char)"
+        is_number = kind in (_MYSQL_BIGINT, _MYSQL_BIT, *_MYSQL_TEXT_NUMBERS)
+        return Column(field.name, as_text, *(("number", "number") if is_number else ("other", None)))
 
     def _selected(self, *, are_dated: bool) -> str:
         """The columns of a statement. A time that alone dates rows is a real one in rows of a day: it needs no text."""
@@ -274,7 +282,7 @@ class Table:
         low, high = (self._literal(at, column) for at in self._padded(start, end, column))
         within = f"{name} >= {low} and {name} < {high}"
         is_of_one_month = low.split("-")[:2] == high.split("-")[:2]
-        is_real = f" and dayofmonth({name}) > 0 and month({name}) > 0"
+        is_real = f" and not ({self._is_unreal(column)})"
         return within + is_real if self._may_be_zero(column) and not is_of_one_month else within
 
     def _outside(self, start: datetime, end: datetime, months: Iterable[date]) -> str:
@@ -288,8 +296,13 @@ class Table:
         conditions = [f"{name} is null", f"{name} < {low}", f"{name} >= {high}"]
         for month in sorted(months) if self._may_be_zero(column) else ():
             near = f"{name} >= timestamp'{month - timedelta(days=1)} 00:00:00' and {name} < timestamp'{month} 00:00:00'"
-            conditions.append(f"({near} and (dayofmonth({name}) = 0 or month({name}) = 0))")
+            conditions.append(f"({near} and ({self._is_unreal(column)}))")
         return " or ".join(conditions)
+
+    def _is_unreal(self, column: Column) -> str:
+        """Whether a time of MySQL is no date: it has zeros in it, or is the 31st of a shorter month."""
+        name = self._quote(column.name)
+        return f"dayofmonth({name}) = 0 or month({name}) = 0 or dayofmonth({name}) > dayofmonth(last_day({name}))"
 
     def _may_be_zero(self, column: Column) -> bool:
         return self._is_mysql and column.time != "number"
@@ -358,7 +371,7 @@ class Table:
         except sa.exc.DBAPIError as error:
             told = str(error.orig).splitlines()[0]
             raise UnreadableInputError(f"{self._source.location} cannot be read: {told}") from None
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, pl.exceptions.PolarsError) as error:
             raise UnreadableInputError(f"{self._source.location} cannot be read: {type(error).__name__}") from None
 
 

@@ -1,6 +1,6 @@
 """A clean day into the tables of its records, with the receipts that account for it: only if its verdict allows it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from typing import Literal
 
@@ -9,12 +9,21 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
-from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt, SourceCount
+from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt, SourceCount, types_of
 from pipelines.lake import Lake
 from pipelines.record_types import EXECUTIONS, RecordType
+from pipelines.sources.source import Source
 from pipelines.validate import read_verdict
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.ledger import Basis, Load, content_digest, loaded_content, loading, while_published
+from pipelines.warehouse.ledger import (
+    Basis,
+    Load,
+    content_digest,
+    loaded,
+    loaded_content,
+    loading,
+    while_published,
+)
 from pipelines.warehouse.publish import publish_locked
 
 
@@ -70,6 +79,16 @@ def publish_records(kind: RecordType, day: date, lake: Lake, warehouse: Warehous
     return Publication(day=day, outcome="published" if changed else "unchanged", rows=count)
 
 
+def held_days(
+    kind: RecordType, sources: Iterable[Source], days: Sequence[date], warehouse: Warehouse
+) -> Collection[date]:
+    """The days of which a type has a table: all where a source has such records, else those that once had some."""
+    if kind in types_of(sources):
+        return days
+    with warehouse.connect() as connection:
+        return [day for day in days if loaded_content(connection, kind.name, day) is not None]
+
+
 def published_day(day: date, lake: Lake, warehouse: Warehouse, columns: Sequence[str]) -> PublishedDay | None:
     """These columns of a day's executions as published; None where another clean day, or none, is published.
 
@@ -94,14 +113,16 @@ def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:
         return None
     verdict = read_verdict(day, lake)
     with warehouse.connect() as connection:
-        is_published = all(
-            loaded_content(connection, kind.name, day) == _content(receipt, kind) for kind in receipt.types()
-        )
+        loads = {kind: loaded(connection, kind.name, day) for kind in receipt.types()}
+    reasons = verdict.reasons if verdict else ["the day was not validated"]
+    if not reasons and any(load is not None and load.is_of_another_version for load in loads.values()):
+        reasons = ["it was published by another version; run it again to renew it"]
+    is_published = all(load is not None and load.content == _content(receipt, kind) for kind, load in loads.items())
     return DayAccount(
         day=day,
         sources=receipt.sources,
         is_published=is_published,
-        blocked_by=verdict.reasons if verdict else ["the day was not validated"],
+        blocked_by=[] if is_published else reasons,
         warnings={} if verdict is None else verdict.warnings,
     )
 

@@ -5,6 +5,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.metadata import version
@@ -57,12 +58,27 @@ def is_loaded(connection: psycopg.Connection, load: Load) -> bool:
     return loaded_content(connection, load.table, load.day) == load.content
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A table's day as the ledger has it. What another version loaded cannot be compared, and stays until it is run."""
+
+    content: str
+    is_of_another_version: bool
+
+
+def loaded(connection: psycopg.Connection, table: str, day: date) -> Loaded | None:
+    """What the ledger has of a table's day; None where it was never loaded."""
+    row = connection.execute(
+        "select content_sha256, code_version from agentmill.load_ledger where table_name = %s and day = %s",
+        [table, day],
+    ).fetchone()
+    return Loaded(row[0], row[1] != code_version()) if row else None
+
+
 def loaded_content(connection: psycopg.Connection, table: str, day: date) -> str | None:
     """The content of a table's day as the ledger has it; None where it was never loaded."""
-    row = connection.execute(
-        "select content_sha256 from agentmill.load_ledger where table_name = %s and day = %s", [table, day]
-    ).fetchone()
-    return row[0] if row else None
+    found = loaded(connection, table, day)
+    return found.content if found else None
 
 
 def table_contents(warehouse: Warehouse, table: str) -> list[str]:
@@ -116,7 +132,8 @@ def loading(connection: psycopg.Connection, table: str, day: date) -> Iterator[N
     """Hold the lock on one day of one table. Raises BusyError, naming the holder, where another process has it."""
     name = f"agentmill load {table} {day}"
     if connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", [name]).fetchone() != (True,):
-        raise BusyError(f"{table} of {day} is being loaded by {_holder(connection, name)}; try again when it is done")
+        what = table if day == ALL_DAYS else f"{table} of {day}"
+        raise BusyError(f"{what} is being loaded by {_holder(connection, name)}; try again when it is done")
     try:
         yield
     finally:

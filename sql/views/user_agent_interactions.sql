@@ -13,10 +13,23 @@ with activity as (
     group by user_key, agent_id
 ),
 
-preference as (
-    select distinct on (user_key, agent_id) user_key, agent_id, is_favorite, rating, feedback, event_time as said_at
+latest as (
+    select distinct on (user_key, agent_id, source) *
     from agentmill.user_agent_preferences
-    order by user_key, agent_id, event_time desc, source, row_hash
+    order by user_key, agent_id, source, event_time desc, row_hash
+),
+
+preference as (
+    -- Sources may tell different things: of each, the latest word that there is.
+    select
+        user_key,
+        agent_id,
+        (array_agg(is_favorite order by event_time desc, source) filter (where is_favorite is not null))[1] as is_favorite,
+        (array_agg(rating order by event_time desc, source) filter (where rating is not null))[1] as rating,
+        (array_agg(feedback order by event_time desc, source) filter (where feedback is not null))[1] as feedback,
+        max(event_time) as said_at
+    from latest
+    group by user_key, agent_id
 ),
 
 history as (

@@ -14,6 +14,8 @@ EXPECTED = {
     "clean_executions",
     "quarantine",
     "executions",
+    "execution_logs",
+    "user_agent_preferences",
     "execution_rollup_hourly",
     "agent_metrics_hourly",
     "agent_metrics_daily",

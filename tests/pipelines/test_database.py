@@ -1,6 +1,7 @@
 """Tables as sources, on real servers: every type and trap arrives, days are exact, and the source's count agrees."""
 
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 
 import psycopg
 import pymysql
@@ -347,15 +348,29 @@ def test_rows_dated_by_the_statement_are_those_dated_by_reading_their_times(
     ("kind", "overrides"),
     [
         ("timestamp", {"timezone": "Europe/Berlin"}),
-        ("timestamp", {"mapping": {**MAPPING, "started_at": {"from": "started", "null_if": ["2026-03-10 00:00:00"]}}}),
-        ("timestamp", {"mapping": {**MAPPING, "completed_at": "coalesce(ended, started)"}}),
         ("bigint", {"mapping": {**MAPPING, "started_at": {"from": "started", "unit": "s"}}}),
     ],
-    ids=["another zone", "values that are none", "an expression", "numbers"],
+    ids=["another zone", "numbers"],
 )
 def test_times_that_the_mapping_gives_another_meaning_are_read_to_date_their_rows(postgres, kind, overrides):
     make_runs(postgres, columns=f"id int, agent text, state text, started {kind}, ended {kind}")
     assert not Table(source_of(postgres, **overrides)).dates_exactly
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"started_at": {"from": "started", "null_if": ["2026-03-10 00:00:00"]}},
+        {"started_at": "coalesce(started, ended)", "completed_at": "ended"},
+        {"completed_at": "coalesce(ended, started)"},
+        {"started_at": "meta.started"},
+        {"started_at": {"value": "2026-03-10"}},
+    ],
+    ids=str,
+)
+def test_times_that_the_database_cannot_be_asked_for_are_refused(postgres, mapping):
+    with pytest.raises(ValueError, match="to a column as it is: the database is asked for days by it"):
+        source_of(postgres, {**MAPPING, **mapping})
 
 
 def test_a_time_in_the_future_stays_on_its_day_whatever_the_second_time_says(database, lake, key):
@@ -407,3 +422,36 @@ def test_a_server_in_another_zone_counts_in_utc(mariadb, lake):
         finally:
             cursor.execute("set global time_zone = %s", [before])
     assert (receipt.rows, receipt.unplaced) == (1, 0)
+
+
+def test_the_31st_of_a_shorter_month_holds_up_no_day(mariadb, lake):
+    make_runs(mariadb, columns="id int, agent varchar(20), state varchar(20), started datetime")
+    mariadb.run(
+        "set sql_mode = 'allow_invalid_dates'",
+        "insert into runs values (1, 'a', 'success', '2026-02-31 10:00:00'),"
+        " (2, 'a', 'success', '2026-02-28 10:00:00')",
+    )
+    day = date(2026, 2, 28)
+    receipt = extract(source_of(mariadb), [day], lake, NOW)[day]
+    assert (receipt.rows, receipt.unplaced) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["real", "numeric(20, 3)"])
+def test_a_cost_has_the_digits_that_the_source_has(postgres, lake, key, kind):
+    columns = f"id int, agent text, state text, started timestamptz, cost {kind}"
+    make_runs(postgres, ("1", "'a'", "'success'", "'2026-03-10 10:00Z'", "0.1"), columns=columns)
+    row = executions(source_of(postgres, {**MAPPING, "cost_usd": "cost"}), lake, key).rows.row(0, named=True)
+    assert row["cost_usd"] == Decimal("0.1")
+
+
+@pytest.mark.parametrize("kind", ["bigint unsigned", "decimal(20, 3)"])
+def test_numbers_of_any_kind_may_date_rows(mariadb, lake, key, kind):
+    columns = f"id int, agent varchar(20), state varchar(20), started {kind}"
+    make_runs(mariadb, ("1", "'a'", "'success'", "1773136800000"), columns=columns)
+    source = source_of(mariadb, {**MAPPING, "started_at": {"from": "started", "unit": "ms"}})
+    assert executions(source, lake, key).rows["started_at"].dt.hour().to_list() == [10]
+
+
+def test_a_url_as_prisma_writes_it_is_refused_with_the_mend(postgres):
+    with pytest.raises(ValueError, match="remove Prisma's schema from it"):
+        source_of(postgres, url="postgresql://app@db/app?schema=public")

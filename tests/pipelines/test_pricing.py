@@ -200,6 +200,7 @@ def test_a_source_may_decline(source, own):
         ("azure/openai/gpt-4o-mini", "gpt-4o-mini"),
         ("models/gemini-1.5-pro", "gemini-1.5-pro"),
         ("gemini-1.5-pro-latest", "gemini-1.5-pro"),
+        ("mistral-large-latest", None),
         ("claude-3-5-sonnet-20241022", "claude-3-5-sonnet"),
         ("claude-3-5-sonnet@20240620", "claude-3-5-sonnet"),
         ("anthropic/claude-3.5-sonnet", "claude-3-5-sonnet"),
@@ -235,7 +236,7 @@ def test_a_users_model_takes_the_place_of_the_shipped_one_under_all_its_names(ow
     mine = own(text)
     assert {mine.find(name).provider for name in ("gpt-4o", "openai/gpt-4o-2024-08-06")} == {"us"}
     by_alias = own(text.replace("gpt-4o", "claude-sonnet-4-0"))
-    assert {by_alias.find(name).provider for name in ("claude-sonnet-4", "claude-4-sonnet-latest")} == {"us"}
+    assert {by_alias.find(name).provider for name in ("claude-sonnet-4", "claude-4-sonnet")} == {"us"}
     assert mine.find("gpt-4o-mini") == prices.find("gpt-4o-mini")
     assert mine.find("gpt-4o-2024-05-13") == prices.find("gpt-4o-2024-05-13")
 

@@ -146,7 +146,7 @@ def test_a_secret_comes_from_the_variable_that_the_file_names(monkeypatch):
         (("postgresql://", "oracle://"), ["line 4: sources.app.url", "`oracle` is not read yet"]),
         (("table: runs", "tabel: runs"), ["line 5: sources.app.tabel", "did you mean `table`?"]),
         (("table: runs", "attributes: [a]"), ["line 2: sources.app", "give either `table` or `query`"]),
-        (("started_at: started", "started_at: upper(a)"), ["map `started_at` to a column, not an expression"]),
+        (("started_at: started", "started_at: upper(a)"), ["map `started_at` to a column as it is"]),
         (
             ("kind: database", "kind: databank"),
             ["line 3: sources.app.kind: `databank`", "There are: files, database"],

@@ -50,6 +50,20 @@ create table agentmill.user_activity_daily (
     primary key (day, user_key, agent_id)
 );
 
+insert into agentmill.user_activity_daily
+select
+    (event_time at time zone 'UTC')::date,
+    user_key,
+    agent_id,
+    count(*),
+    count(*) filter (where status = 'success'),
+    count(*) filter (where status in ('failed', 'timeout', 'error')),
+    min(event_time),
+    max(event_time)
+from agentmill.executions
+where user_key is not null
+group by 1, 2, 3;
+
 alter table agentmill.executions add column occurrences bigint;
 alter table agentmill.failure_signatures_daily add column reported_count bigint;
 update agentmill.failure_signatures_daily set reported_count = occurrence_count;
