@@ -29,6 +29,7 @@ HARMLESS = (
     "request req_011CQa1b2c3D4e5F6g7H8i9J and call_a1B2c3D4e5F6g7H8i9J0k1L2",
     "model claude-sonnet-4-20250514 took 12.345s of 30s, HTTP 503, version 1.13.27",
     "max_tokens must be <= 4096",
+    "cannot cast to GenericJackson2JsonRedisSerializer",
     "the password is wrong",
     "KeyError: 'api_key'",
     'File "/usr/lib/python3.11/json/decoder.py", line 355, in raw_decode',
