@@ -22,7 +22,7 @@ import polars as pl
 from pipelines.anonymize.rules import KEEP, STAGES, Rule
 from pipelines.anonymize.text import sanitize_texts
 
-_RE_SAMPLE, _PRESIDIO_SAMPLE = 5_000, 500
+_RE_SAMPLE, _PRESIDIO_SAMPLE = 5_000, 2_000
 _KILOBYTES = 100
 _TOO_SLOW_SECONDS = 1.0
 _LETTERS = "A-Za-z\u00aa-\u00ff\u0100-\u1fff\u2c00-\ud7ff"

@@ -53,6 +53,13 @@ def test_what_helps_debugging_survives(text):
     assert clean(text) == text
 
 
+@pytest.mark.parametrize(
+    "place", ["", "/mnt/c", "/host_mnt", "/host_mnt/c", "/cygdrive/c", "/c", "/run/desktop/mnt/host/c"]
+)
+def test_a_home_folder_is_found_wherever_it_is_mounted(place):
+    assert clean(f"mkdir '{place}/Users/annb/src': denied") == f"mkdir '{place}/Users/<user>/src': denied"
+
+
 def test_counts_name_the_kinds_that_were_removed():
     _, removed = sanitize(pl.DataFrame({"a": ["to ann@example.org"], "b": ["from 10.1.2.3 and bob@example.org"]}))
     assert json.loads(count_by_kind(removed)[0]) == {"email": 2, "ipv4": 1}
@@ -133,5 +140,7 @@ def test_no_real_home_directory_survives_in_real_errors():
     texts = pl.Series([json.loads(line)["text"] for line in path.read_text().splitlines()])
     told = sanitize_texts(texts).to_list()
     assert not [
-        found for text in told for found in re.findall(r"(?<![A-Za-z0-9.])/(?:home|Users)/(?!<user>|Shared)\w+", text)
+        found
+        for text in told
+        for found in re.findall(r"(?<![A-Za-z0-9.])(?:/host_mnt)?/(?:home|Users)/(?!<user>|Shared)\w+", text)
     ]
