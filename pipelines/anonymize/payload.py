@@ -9,7 +9,7 @@ from pipelines.sources.duck import query_column
 
 _JSON = r"^\s*[\[{]"
 _KINDS = {
-    "binary": r"[\x00-\x08\x0E-\x1F\x{FFFD}]",
+    "binary": r"[\x00-\x08\x0E-\x1A\x1C-\x1F]|\x{FFFD}{2}",
     "python-traceback": r"(?m)^\s*Traceback \(most recent call last\):",
     "diff": r"(?m)^(?:diff --git |@@ -[0-9]+)",
     "html": r"(?i)^\s*<(?:!doctype\s+html|html)\b",
@@ -46,8 +46,6 @@ def describe(payloads: pl.Series) -> pl.DataFrame:
     )
     texts = numbered.filter(~pl.col("is_json") & pl.col("payload").is_not_null())
     described = pl.concat([of_json, _texts(texts)], how="diagonal")
-    ids = {shape: _identify(shape) for shape in described["shape"].unique()}
-    described = described.with_columns(shape_id=pl.col("shape").replace_strict(ids, return_dtype=pl.String))
     return numbered.join(described, on="row", how="left", maintain_order="left").select(
         bytes=pl.col("payload").str.len_bytes().cast(pl.Int64),
         type=pl.col("type"),
@@ -59,7 +57,7 @@ def describe(payloads: pl.Series) -> pl.DataFrame:
 
 
 _NULL = pl.Series([None], dtype=pl.String)
-_STRUCTURE = {"shape": pl.String, "depth": pl.Int64, "key_count": pl.Int64}
+_STRUCTURE = {"shape": pl.String, "depth": pl.Int64, "key_count": pl.Int64, "shape_id": pl.String}
 
 
 def _identify(shape: str) -> str:
@@ -75,7 +73,8 @@ def _structures(texts: pl.Series) -> pl.DataFrame:
         texts = texts.zip_with(~has_escape, texts.str.replace_all(_ESCAPE, "~"))
     prints = _fingerprints(texts).alias("print")
     examples = pl.DataFrame([prints, texts.alias("text")]).unique("print")
-    rows = [skeleton(text) for text in examples["text"]]
+    found = map(skeleton, examples["text"])
+    rows = [(*told, _identify(told.shape)) for told in found]
     known = pl.DataFrame(rows, schema=_STRUCTURE, orient="row").with_columns(examples["print"])
     return prints.to_frame().join(known, on="print", how="left", maintain_order="left").select(*_STRUCTURE)
 
@@ -109,9 +108,11 @@ def _texts(rows: pl.DataFrame) -> pl.DataFrame:
     )
     length, lines = pl.col("payload").str.len_chars(), pl.col("payload").str.count_matches("\n", literal=True) + 1
     more = pl.when(pl.col("lines") > 1).then(pl.format("x{} lines", _bucket(pl.col("lines")))).otherwise(pl.lit(""))
-    return rows.select("row", type=kind, length=length, lines=lines).select(
+    told = rows.select("row", type=kind, length=length, lines=lines).select(
         "row", "type", shape=pl.concat_str("type", pl.lit("("), _bucket(pl.col("length")), pl.lit(")"), more)
     )
+    ids = {shape: _identify(shape) for shape in told["shape"].unique()}
+    return told.with_columns(shape_id=pl.col("shape").replace_strict(ids, return_dtype=pl.String))
 
 
 _LABELS = [bucket([start]) for start in (0, *BUCKETS)]

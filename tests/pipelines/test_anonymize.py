@@ -181,6 +181,7 @@ def test_payloads_that_differ_in_structure_only_slightly_are_told_apart():
         ("Run:\n```bash\nls\n```", "markdown(10-99)x2-9 lines"),
         ("well, this is prose\nwith, commas\n" * 9, "text(100-999)x10-99 lines"),
         ("[1] is not JSON", "text(10-99)"),
+        ("\x1b[31mred\x1b[0m and one \ufffd", "text(10-99)"),
         ("", "text(0)"),
     ],
 )
