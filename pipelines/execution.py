@@ -129,10 +129,16 @@ COLUMNS: tuple[Column, ...] = (
     # payload
     Column("input_bytes", COUNT, "Size of the input in bytes."),
     Column("output_bytes", COUNT, "Size of the output in bytes."),
-    Column("input_type", TEXT, "Type of the input: text, json or the source's own word."),
-    Column("output_type", TEXT, "Type of the output: text, json or the source's own word."),
+    Column("input_type", TEXT, "Type of the input: json, a kind of text, or the source's own word."),
+    Column("output_type", TEXT, "Type of the output: json, a kind of text, or the source's own word."),
     Column("input_shape", TEXT, "Structure of the input without its values.", derived=True),
     Column("output_shape", TEXT, "Structure of the output without its values.", derived=True),
+    Column("input_depth", COUNT, "Levels of nesting of a JSON input.", derived=True),
+    Column("output_depth", COUNT, "Levels of nesting of a JSON output.", derived=True),
+    Column("input_key_count", COUNT, "Keys of all objects in a JSON input.", derived=True),
+    Column("output_key_count", COUNT, "Keys of all objects in a JSON output.", derived=True),
+    Column("input_shape_id", TEXT, "Id of the input's structure: equal where `input_shape` is.", derived=True),
+    Column("output_shape_id", TEXT, "Id of the output's structure: equal where `output_shape` is.", derived=True),
     # quality
     Column("quality_flags", TEXTS, "What was repaired or looks wrong, sorted.", derived=True),
     Column("redactions", TEXT, "How many values of each kind were removed from the texts, as JSON.", derived=True),

@@ -80,6 +80,11 @@ EXECUTION_LOGS = RecordType(
         Column("message", TEXT, "What it says, sanitized.", Privacy.INTERNAL),
         Column("context_bytes", COUNT, "Size of its context in bytes.", derived=True),
         Column("context_shape", TEXT, "Structure of its context without its values.", derived=True),
+        Column("context_depth", COUNT, "Levels of nesting of a JSON context.", derived=True),
+        Column("context_key_count", COUNT, "Keys of all objects in a JSON context.", derived=True),
+        Column(
+            "context_shape_id", TEXT, "Id of its context's structure: equal where `context_shape` is.", derived=True
+        ),
         *_QUALITY,
     ),
     inputs=(_USER, Column("context", TEXT, "Data beside the message; only size and shape are kept.", Privacy.SECRET)),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 _HARMLESS_TOKEN = re.compile(
     r"(?:req|call|toolu|chatcmpl|msg|resp|run|thread|asst|file|step|trace|span)[-_]|[0-9a-f-]+$|[0-9A-F-]+$|[A-Za-z_-]+$"
-    r"|sha\d+[-:]|[a-z]+(?:[-_/.][a-z0-9.]+)+$",
+    r"|sha\d+[-:]|[a-z]+(?:[-_/.][a-z0-9.]+)+$|(?:[A-Z][a-z]{2,}\d?){3,}$",
 )
 _RANDOM_BITS_PER_CHARACTER = 3.8
 _SHORTEST_RUN = 16

@@ -307,7 +307,9 @@ _PEOPLE = (
     ),
     Rule(
         "home_posix",
-        rf"((?:^|[^A-Za-z0-9.])/(?:home|Users|export/home|var/home|mnt/[a-z]/Users)/)[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
+        r"((?:^|[^A-Za-z0-9.])/"
+        r"(?:home|export/home|var/home|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/)"
+        rf"[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
         "<user>",
         ("open /home/annb/src/main.py", "open /home/<user>/src/main.py"),
         frame="${1}{}",

@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 
-from pipelines.anonymize.payload import KNOWN_KEYS
+from pipelines.anonymize.skeleton import KNOWN_KEYS
 from pipelines.anonymize.text import sanitize_texts
 from pipelines.sources.source import Source
 

@@ -1,12 +1,17 @@
+import json
+
 import duckdb
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, PseudonymKey, parse_key, read_key_file, write_key_file
 from pipelines.anonymize.network import address_prefix, client_family
 from pipelines.anonymize.payload import describe
 from pipelines.anonymize.pseudonyms import digest, pseudonymize
+from pipelines.anonymize.skeleton import KNOWN_KEYS
 
 OTHER = PseudonymKey("k2", b"y" * 32)
 
@@ -92,9 +97,97 @@ def test_payloads_keep_size_type_and_structure_only():
         "[1, 2]",
         "{broken",
     ]
-    told = describe(pl.Series(payloads, dtype=pl.String)).rows()
-    assert told[0] == (65, "json", "{<key>:int,messages:[{content:str,role:str}]}")
-    assert told[1:] == [(8, "text", None), (None, None, None), (6, "json", "[int]"), (7, "text", None)]
+    told = describe(pl.Series(payloads, dtype=pl.String)).drop("shape_id").rows()
+    assert told == [
+        (65, "json", "{<key>:int,messages:[{content:str(2-9),role:str(2-9)}]x1}", 3, 4),
+        (8, "text", "text(2-9)", None, None),
+        (None, None, None, None, None),
+        (6, "json", "[int]x2-9", 1, 0),
+        (7, "text", "text(2-9)", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "shape"),
+    [
+        ("{}", "{}"),
+        ("[]", "[]x0"),
+        ('["", 12345678901234567890, -1.5e3, true, null, "\\u00e9", "\\"\\""]', "[bool|int|null|num|str(0-9)]x2-9"),
+        ('[{"role": "a"}, {"text": "' + "b" * 100 + '"}, 7]', "[int|{role:str(1),text:str(100-999)}]x2-9"),
+        ('{"items": [[1], [], [' + "2," * 10 + "3]]}", "{items:[[int]x0-99]x2-9}"),
+        ('{"ann": 1, "bob": "x", "na\\u006de": {"name" : 2}}', "{<key>:int|str(1)|{name:int}}"),
+        ('{"text": "' + "\\ud83d\\ude00" * 5 + '"}', "{text:str(2-9)}"),
+        ('{"text": "' + "c" * 1_000_000 + '"}', "{text:str(1000000+)}"),
+        ("[" * 9 + "]" * 9, "[" * 8 + "..." + "]x1" * 8),
+        ("{" + ",".join(f'"{key}":1' for key in sorted(KNOWN_KEYS)[:42]) + "}", ",+2}"),
+        ("[" * 5_000 + "]" * 5_000, "..."),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_skeleton_has_sorted_keys_bucketed_lengths_and_bounds(payload, shape):
+    told = describe(pl.Series([payload]))["shape"][0]
+    assert told == shape or (shape.startswith(",") and told.endswith(shape))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "ann", "text", "b\\"]), inner),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(values, min_size=1, max_size=8), st.booleans())
+def test_a_structure_does_not_depend_on_the_payloads_beside_it(batch, ascii_only):
+    payloads = [json.dumps([value], ensure_ascii=ascii_only) for value in batch]
+    told = describe(pl.Series(payloads)).rows()
+    assert told == [describe(pl.Series([payload])).row(0) for payload in payloads]
+    assert [row[4] for row in told] == [_keys(value) for value in batch]
+
+
+def _keys(value):
+    if isinstance(value, dict):
+        return len(value) + sum(map(_keys, value.values()))
+    return sum(map(_keys, value)) if isinstance(value, list) else 0
+
+
+def test_payloads_that_differ_in_structure_only_slightly_are_told_apart():
+    payloads = [
+        '{"text":1}',
+        '{"text":1.0}',
+        '{"text":"1"}',
+        '{"text":"11"}',
+        '{"name":1}',
+        '{"text":["a"],"name":["b","c"]}',
+        '{"text":["b","c"],"name":["a"]}',
+    ]
+    told = describe(pl.Series([*payloads, '{"text":22}']))
+    assert told["shape_id"].n_unique() == len(payloads)
+    assert told["shape_id"][0] == told["shape_id"][-1]
+
+
+@pytest.mark.parametrize(
+    ("payload", "shape"),
+    [
+        ("https://example.org/a?b=c", "url(10-99)"),
+        ("-12.5", "number(2-9)"),
+        ("a\nTraceback (most recent call last):\n  File", "python-traceback(10-99)x2-9 lines"),
+        ("diff --git a/x b/x\n--- a/x", "diff(10-99)x2-9 lines"),
+        ("<!DOCTYPE html><p>hi", "html(10-99)"),
+        ('<?xml version="1.0"?><a/>', "xml(10-99)"),
+        ("id,name\n1,ann\n", "csv(10-99)x2-9 lines"),
+        ("iVBORw0KGgo" * 10, "base64(100-999)"),
+        ("\x00\x01", "binary(2-9)"),
+        ("Run:\n```bash\nls\n```", "markdown(10-99)x2-9 lines"),
+        ("well, this is prose\nwith, commas\n" * 9, "text(100-999)x10-99 lines"),
+        ("[1] is not JSON", "text(10-99)"),
+        ("\x1b[31mred\x1b[0m and one \ufffd", "text(10-99)"),
+        ("", "text(0)"),
+    ],
+)
+def test_a_payload_that_is_no_json_has_a_kind_a_length_and_lines(payload, shape):
+    told = describe(pl.Series([payload])).row(0, named=True)
+    assert (told["shape"], told["type"]) == (shape, shape.partition("(")[0])
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,8 @@ def test_nothing_personal_or_secret_passes(cleaned, record):
     row = result.rows.row(0, named=True)
     assert row["error_message"] == "key <secret:openai> of <email> in /home/<user>/x"
     assert json.loads(row["redactions"]) == {"email": 2, "secret:openai": 1, "user": 1}
-    assert row["input_shape"] == "{<key>:int,messages:[{content:str,role:str}]}"
+    assert row["input_shape"] == "{<key>:int,messages:[{content:str(10-99),role:str(2-9)}]x1}"
+    assert (row["input_depth"], row["input_key_count"]) == (3, 4)
     assert row["client_ip_prefix"] == "203.0.113.0/24"
     assert row["user_key"].startswith("k1_")
     assert row["attributes"] == '{"task":"ask <email>"}'

@@ -139,7 +139,7 @@ def test_marketplace_logs(postgres, published, warehouse):
     assert levels == ["audit", "critical", "info", "warning"]
     row = warehouse.read("select * from agentmill.execution_logs order by event_time limit 1").row(0, named=True)
     assert row["message"] == "mail to <email> failed"
-    assert row["context_shape"] == "{<key>:str,step:int}"
+    assert row["context_shape"] == "{<key>:str(2-9),step:int}"
     assert warehouse.read("select count(*) from agentmill.executions").item() == 0
 
 

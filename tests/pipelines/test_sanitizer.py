@@ -29,6 +29,7 @@ HARMLESS = (
     "request req_011CQa1b2c3D4e5F6g7H8i9J and call_a1B2c3D4e5F6g7H8i9J0k1L2",
     "model claude-sonnet-4-20250514 took 12.345s of 30s, HTTP 503, version 1.13.27",
     "max_tokens must be <= 4096",
+    "cannot cast to GenericJackson2JsonRedisSerializer",
     "the password is wrong",
     "KeyError: 'api_key'",
     'File "/usr/lib/python3.11/json/decoder.py", line 355, in raw_decode',
@@ -50,6 +51,13 @@ def test_every_rule_does_what_its_example_says(rule):
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_helps_debugging_survives(text):
     assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "place", ["", "/mnt/c", "/host_mnt", "/host_mnt/c", "/cygdrive/c", "/c", "/run/desktop/mnt/host/c"]
+)
+def test_a_home_folder_is_found_wherever_it_is_mounted(place):
+    assert clean(f"mkdir '{place}/Users/annb/src': denied") == f"mkdir '{place}/Users/<user>/src': denied"
 
 
 def test_counts_name_the_kinds_that_were_removed():
@@ -132,5 +140,7 @@ def test_no_real_home_directory_survives_in_real_errors():
     texts = pl.Series([json.loads(line)["text"] for line in path.read_text().splitlines()])
     told = sanitize_texts(texts).to_list()
     assert not [
-        found for text in told for found in re.findall(r"(?<![A-Za-z0-9.])/(?:home|Users)/(?!<user>|Shared)\w+", text)
+        found
+        for text in told
+        for found in re.findall(r"(?<![A-Za-z0-9.])(?:/host_mnt)?/(?:home|Users)/(?!<user>|Shared)\w+", text)
     ]
