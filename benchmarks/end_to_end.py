@@ -29,6 +29,7 @@ from pipelines.extract import extract
 from pipelines.failures import COLUMNS as FAILURES
 from pipelines.failures import categorize_failures, publish_signatures
 from pipelines.lake import Lake
+from pipelines.record_types import EXECUTIONS
 from pipelines.rollup import COLUMNS as ROLLUP
 from pipelines.rollup import roll_up
 from pipelines.settings import Settings, parse_settings
@@ -36,7 +37,7 @@ from pipelines.validate import validate
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.copying import copy_frame
-from pipelines.warehouse.executions import PublishedDay, publish_executions, published_day
+from pipelines.warehouse.executions import PublishedDay, publish_records, published_day
 
 DAY = FIRST_DAY
 _IMPORT = "(import of checks)"
@@ -128,7 +129,7 @@ def pipeline(folder: Path) -> list[dict[str, float | str]]:
     meter.measure("clean", lambda: clean(DAY, sources, lake, KEY, prices))
     meter.measure(_IMPORT, lambda: __import__("great_expectations"))
     meter.measure("validate", lambda: validate(DAY, sources, lake, prices))
-    meter.measure("publish", lambda: publish_executions(DAY, lake, warehouse))
+    meter.measure("publish", lambda: publish_records(EXECUTIONS, DAY, lake, warehouse))
     meter.measure("roll up", lambda: roll_up(_read(lake, warehouse, ROLLUP), categorize_failures, warehouse))
     meter.measure("fingerprint", lambda: publish_signatures(_read(lake, warehouse, FAILURES), warehouse))
     return meter.rows

@@ -199,3 +199,11 @@ def test_the_key_of_the_tests_is_no_default():
     told = json.dumps(Settings.model_json_schema(), default=str)
     assert KEY_TEXT not in told
     assert Settings().pseudonym_key is None
+
+
+def test_every_benchmark_can_be_started():
+    names = [path.stem for path in (REPOSITORY / "benchmarks").glob("*.py")]
+    assert len(names) > 2
+    code = "; ".join(f"import benchmarks.{name}" for name in names)
+    told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
