@@ -65,11 +65,11 @@ def find_opaque(text: str) -> str | None:
         return None
     longest = max(re.split("[/_-]", text), key=len)
     is_mixed = all(re.search(kind, longest) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
-    is_random = is_mixed and len(longest) >= _SHORTEST_RUN and _entropy(text) >= _RANDOM_BITS_PER_CHARACTER
+    is_random = is_mixed and len(longest) >= _SHORTEST_RUN and entropy(text) >= _RANDOM_BITS_PER_CHARACTER
     return text if is_random else None
 
 
-def _entropy(text: str) -> float:
+def entropy(text: str) -> float:
     """Shannon entropy in bits per character."""
     shares = [count / len(text) for count in Counter(text).values()]
     return -sum(share * math.log2(share) for share in shares)

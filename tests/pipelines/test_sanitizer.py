@@ -8,9 +8,8 @@ from conftest import REAL_DATA, REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.anonymize import text as sanitizer
 from pipelines.anonymize.rules import RULES
-from pipelines.anonymize.text import count_by_kind, sanitize, sanitize_texts
+from pipelines.anonymize.text import DEFAULT, Sanitizer, sanitize_texts
 
 PLANTED = {
     "email": "ophelia.canary@example.org",
@@ -53,25 +52,29 @@ def test_what_helps_debugging_survives(text):
 
 
 def test_counts_name_the_kinds_that_were_removed():
-    _, removed = sanitize(pl.DataFrame({"a": ["to ann@example.org"], "b": ["from 10.1.2.3 and bob@example.org"]}))
-    assert json.loads(count_by_kind(removed)[0]) == {"email": 2, "ipv4": 1}
+    _, removed = DEFAULT.sanitize(
+        pl.DataFrame({"a": ["to ann@example.org"], "b": ["from 10.1.2.3 and bob@example.org"]})
+    )
+    assert json.loads(DEFAULT.count_by_kind(removed)[0]) == {"email": 2, "ipv4": 1}
 
 
 def test_nothing_removed_counts_nothing():
-    texts, removed = sanitize(pl.DataFrame({"a": ["fine", None], "b": pl.Series([None, None], dtype=pl.String)}))
+    texts, removed = DEFAULT.sanitize(
+        pl.DataFrame({"a": ["fine", None], "b": pl.Series([None, None], dtype=pl.String)})
+    )
     assert texts["a"].to_list() == ["fine", None]
-    assert count_by_kind(removed).to_list() == [None, None]
+    assert DEFAULT.count_by_kind(removed).to_list() == [None, None]
 
 
 def test_a_text_that_cannot_be_sanitized_is_hidden_and_its_neighbours_are_not(monkeypatch):
-    original = sanitizer._run
+    original = Sanitizer._run
 
-    def fail_on_one(texts):
+    def fail_on_one(self, texts):
         if texts.str.contains("poison").any():
             raise RuntimeError("poison in ann@example.org")
-        return original(texts)
+        return original(self, texts)
 
-    monkeypatch.setattr(sanitizer, "_run", fail_on_one)
+    monkeypatch.setattr(Sanitizer, "_run", fail_on_one)
     told = sanitize_texts(pl.Series(["poison of ann@example.org", "mail ann@example.org"]))
     assert told.to_list() == ["<unsanitized> (25 characters)", "mail <email>"]
 
