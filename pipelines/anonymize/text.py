@@ -163,6 +163,9 @@ class Sanitizer:
                 [_replace_values(text, words, rule, symbol) for text, words in zip(found, candidates, strict=True)],
                 dtype=pl.String,
             )
+            again = (rewritten != found).arg_true()
+            if len(again):  # a candidate may hold a second value
+                rewritten = rewritten.scatter(again, self._apply_rule(rewritten.gather(again), rule))
         return texts.scatter(concerned, rewritten)
 
 
