@@ -74,8 +74,10 @@ def find_opaque(text: str) -> str | None:
 def find_told(text: str) -> str | None:
     """The last word of a text that begins with what it is called, where it is random enough to be a secret."""
     name, value = re.split(r"[\s(\"'`]+", text)[0], re.split(r"[\s(\"'`:]+", text)[-1]
+    if name.lower() == "token":  # of a language, as often as not
+        return find_opaque(value)
     if re.fullmatch("[0-9a-fA-F]+", value):
-        return value if name.lower() != "token" and len(value) >= _SHORTEST_HEX else None
+        return value if len(value) >= _SHORTEST_HEX else None
     is_mixed = all(re.search(kind, value) for kind in ("[A-Za-z]", "[0-9]"))
     is_random = is_mixed and entropy(value) >= _TOLD_BITS_PER_CHARACTER
     return value if is_random and not _HARMLESS_TOKEN.match(value) else None

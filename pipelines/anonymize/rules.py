@@ -319,7 +319,7 @@ _KEYWORDS = (
     ),
     Rule(
         "netrc",
-        rf"((?:machine\s+[^\s{PRIVATE}]+|default)\s+login\s+)[^\s{PRIVATE}]+(\s+password\s+)[^\s{PRIVATE}]+",
+        rf"(machine\s+[^\s{PRIVATE}]+\s+login\s+)[^\s{PRIVATE}]+(\s+password\s+)[^\s{PRIVATE}]+",
         "<credentials>",
         (
             "machine git.example login ann password pw1",
@@ -425,6 +425,14 @@ _KEYWORDS = (
         "<secret>",
         ("with password Fox#123 failed", "with password <secret> failed"),
         frame="${1}{}",
+    ),
+    Rule(
+        "harmless_key",
+        r"(?i)((?:idempotency|partition|primary|foreign|cache|sort|routing|group|row)[_ -]key"
+        rf"{_CLOSE}{_EQUALS}{_OPEN})({_START})",
+        KEEP,
+        ("Idempotency-Key: a1b2c3d4-e5f6", "Idempotency-Key: a1b2c3d4-e5f6"),
+        frame="${1}{}${2}",
     ),
     Rule(
         "key",
@@ -688,10 +696,10 @@ _NUMBERS = (
     ),
     Rule(
         "phone_european",
-        rf"(^|[\s\"'(:,])(?:00[1-9][0-9]{{1,2}}[ -][0-9]{{2,4}}[ -][0-9]{{3,8}}|0[1-9](?: [0-9]{{2}}){{4}}"
+        rf"(^|[\s\"'(:,])(?:00[1-9][0-9]{{1,2}}[ -][0-9]{{2,4}}[ -][0-9]{{3,8}}"
         rf"|0[1-9][0-9]{{1,3}} [0-9]{{3,4}} [0-9]{{4}}|0[1-9][0-9]{{1,3}}/[0-9]{{5,8}}){B}",
         "<phone>",
-        ("call 020 7946 0187 or 01 42 68 53 00", "call <phone> or <phone>"),
+        ("call 020 7946 0187 or 030/1234567", "call <phone> or <phone>"),
         frame="${1}{}",
     ),
     Rule(
@@ -707,7 +715,7 @@ _STREET = r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Cour
 _ADDRESSES = (
     Rule(
         "harmless_street",
-        rf"((?:Google|Hard|Disk|Shared|Team|Flash|Either|One|Two|Three|Four|Milky) )({_STREET}{B})",
+        rf"((?:Google|Hard|Test|Data|Disk|Shared|Team|Flash|Either|One|Two|Three|Four|Milky) )({_STREET}{B})",
         KEEP,
         ("copied 10 Google Drive files", "copied 10 Google Drive files"),
         frame="${1}{}${2}",

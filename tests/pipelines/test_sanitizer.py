@@ -124,6 +124,8 @@ HARMLESS = (
     "copied 10 Google Drive files, 3 Way merge, Platz 12, error 500 Internal Server Error",
     "pip install x@1.2.3, icon@2x.png, run@main.js; public key mismatch; primary key 42",
     "10:15:03.123 main.c:12:5: error, 3 + 4 = 7, [0.25, 1e-05], ratio 3/4, 2026-03-10 to 2026-04-12, +02:00",
+    "unexpected token Identifier_Foo1234567890, Idempotency-Key: 2a74c742-95b1-433f-81dc-4e9a2006496b",
+    "bytes 00 01 02 03 04 05 06 07, cd ~/projects/x, class_name: 'Foo', PIN: incorrect, phone number is required",
     "started at 2026-03-10T12:00:00.123Z, epoch 1773144000000",
 )
 
