@@ -52,7 +52,7 @@ def clean_assets(sources: Collection[Source]) -> dg.AssetsDefinition:
     def clean_zone(context: dg.AssetExecutionContext, mill: Mill) -> tuple[dg.MaterializeResult]:
         sources, verdicts = list(mill.settings.sources.values()), {}
         for day in each_day(context, "clean"):
-            receipt = clean(day, sources, mill.lake, mill.key, mill.prices)
+            receipt = clean(day, sources, mill.lake, mill.key, mill.prices, sanitizer=mill.sanitizer)
             verdicts[day] = validate(day, sources, mill.lake, mill.prices)
             _show(context, day, receipt)
         checks = check_results(context, CLEAN_EXECUTIONS, {day: judged.verdicts for day, judged in verdicts.items()})

@@ -105,6 +105,7 @@ def check_config(*, as_json: AsJson = False) -> None:
     try:
         settings = load_settings()
         settings.read_prices()
+        settings.read_sanitizer()
     except ConfigError as error:
         rows = [(problem.line or "", problem.where, problem.what, problem.fix) for problem in error.problems]
         columns = ["line", "where", "what", "fix"]
@@ -138,7 +139,7 @@ def preview_source(
     """Show what a source would become: sample rows, anonymized, and every problem in its first records."""
     settings = load_settings()
     source = _source(settings, name)
-    seen = preview(source, settings.read_key(), settings.read_prices())
+    seen = preview(source, settings.read_key(), settings.read_prices(), sanitizer=settings.read_sanitizer())
     if not seen.inputs and not as_json:
         stop(f"Nothing of {name} can be read: {'; '.join(seen.problems)}.", FAILED)
     sample = seen.rows.head(rows)
@@ -187,6 +188,7 @@ def run(
     settings = load_settings()
     settings.read_key()
     settings.read_prices()
+    settings.read_sanitizer()
     today = datetime.now(UTC).date()
     start = _day(first) if first else settings.start_date if dirty else today - timedelta(days=1)
     end = _day(last) if last else today if dirty else start
@@ -276,6 +278,7 @@ def dev(
     settings = load_settings()
     settings.read_key()
     settings.read_prices()
+    settings.read_sanitizer()
     open_warehouse(settings)
     prepare_home(settings)
     if (config := find_config()) is not None:

@@ -12,6 +12,7 @@ import psycopg
 
 from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import PseudonymKey
+from pipelines.anonymize.text import Sanitizer
 from pipelines.lake import Lake
 from pipelines.pricing.book import PriceBook
 from pipelines.settings import Settings, load_settings
@@ -57,6 +58,11 @@ class Mill(dg.ConfigurableResource["Mill"]):
     def prices(self) -> PriceBook:
         """The price book."""
         return self.settings.read_prices()
+
+    @cached_property
+    def sanitizer(self) -> Sanitizer:
+        """The rules that texts are sanitized by."""
+        return self.settings.read_sanitizer()
 
 
 def guarded(body: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from pipelines.anonymize.gitleaks import GitleaksError, read_gitleaks
 from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
+from pipelines.anonymize.text import Sanitizer
+from pipelines.anonymize.user_rules import ExtraRule
 from pipelines.lake import Lake
 from pipelines.pricing.book import PriceBook, PriceFileError, load_prices
 from pipelines.sources.database import check_url
@@ -100,6 +103,8 @@ class Settings(BaseSettings):
     pseudonym_key: SecretStr | None = Field(None, description="`k1:<hex>`; the key file is not read then.")
     pseudonym_key_file: Path = Field(Path("agentmill.key"), description="Written by `agentmill init`.")
     prices_file: Path | None = Field(None, description="Prices of models, in place of the shipped ones.")
+    extra_rules: tuple[ExtraRule, ...] = Field((), description="Rules of your own for what texts must not hold.")
+    gitleaks_rules: Path | None = Field(None, description="A gitleaks configuration whose rules apply to texts too.")
     sources: dict[str, AnySource] = Field({}, description="Where logs come from, by name.")
     legacy: LegacySettings | None = Field(None, description="An older application to migrate from, once.")
 
@@ -148,6 +153,17 @@ class Settings(BaseSettings):
         except PriceFileError as error:
             fix = "Change the file that `prices_file` names."
             raise ConfigError(error.path, [Problem(None, where, what, fix) for where, what in error.problems]) from None
+
+    def read_sanitizer(self) -> Sanitizer:
+        """Return the sanitizer with the user's own rules. Raises ConfigError where they cannot be used."""
+        extra = tuple(rule.stage for rule in self.extra_rules)
+        if self.gitleaks_rules is None:
+            return Sanitizer(extra)
+        try:
+            return Sanitizer((*extra, *read_gitleaks(self.gitleaks_rules)))
+        except GitleaksError as error:
+            fix = "Change the file that `gitleaks_rules` names."
+            raise ConfigError(error.path, [Problem(*problem, fix) for problem in error.problems]) from None
 
 
 def find_config(explicit: Path | None = None) -> Path | None:
@@ -255,22 +271,30 @@ def _without_kind(location: Location) -> tuple[Location, str]:
     return location, DEFAULT_KIND
 
 
+_PARTS: dict[str, type[BaseModel]] = {"legacy": LegacySettings, "extra_rules": ExtraRule}
+"""What settings consist of that hold others."""
+
+
 def _known_keys(location: Location, kind: str) -> set[str]:
     """The keys that may stand where an unknown one was found."""
     model: type[BaseModel] = Settings
     if location[0] == "sources":
         model = MappedField if "mapping" in location else KINDS[kind]
-    elif location[0] == "legacy" and len(location) > 1:
-        model = LegacySettings
+    elif location[0] in _PARTS and len(location) > 1:
+        model = _PARTS[str(location[0])]
     names = {field.alias or name for name, field in model.model_fields.items()}
     names |= {"preset"} if location[0] == "sources" and "mapping" not in location else set()
-    return names - {"name"} if "mapping" not in location and model is not Settings else names
+    return names - {"name"} if location[0] == "sources" and "mapping" not in location else names
 
 
 def _line(node: yaml.Node | None, location: Location) -> int | None:
     """The line of a value, or of the innermost thing around it that the file has."""
     line = None
     for step in location:
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+            continue
         if not isinstance(node, yaml.MappingNode):
             break
         found = next(((key, value) for key, value in node.value if key.value == str(step)), None)

@@ -11,6 +11,8 @@ _HARMLESS_TOKEN = re.compile(
     r"|sha\d+[-:]|[a-z]+(?:[-_/.][a-z0-9.]+)+$|(?:[A-Z][a-z]{2,}\d?){3,}$",
 )
 _RANDOM_BITS_PER_CHARACTER = 3.8
+_TOLD_BITS_PER_CHARACTER = 3.2
+_SHORTEST_HEX = 24
 _SHORTEST_RUN = 16
 """Words joined by dashes or slashes are names and paths; random tokens have long runs without them."""
 _IBAN_LENGTHS = range(15, 35)
@@ -38,7 +40,7 @@ def _find_grouped(text: str, group: re.Pattern[str], is_value: Callable[[str], b
     for first, end in spans:
         words = [found.group() for found in groups[first:end]]
         is_whole = len(words) == len(groups)
-        if (is_whole or min(map(len, words[:-1]), default=0) >= _SHORTEST_GROUP) and is_value("".join(words)):
+        if (is_whole or min(map(len, words[:-1] or words)) >= _SHORTEST_GROUP) and is_value("".join(words)):
             return text[groups[first].start() : groups[end - 1].end()]
     return None
 
@@ -65,11 +67,23 @@ def find_opaque(text: str) -> str | None:
         return None
     longest = max(re.split("[/_-]", text), key=len)
     is_mixed = all(re.search(kind, longest) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
-    is_random = is_mixed and len(longest) >= _SHORTEST_RUN and _entropy(text) >= _RANDOM_BITS_PER_CHARACTER
+    is_random = is_mixed and len(longest) >= _SHORTEST_RUN and entropy(text) >= _RANDOM_BITS_PER_CHARACTER
     return text if is_random else None
 
 
-def _entropy(text: str) -> float:
+def find_told(text: str) -> str | None:
+    """The last word of a text that begins with what it is called, where it is random enough to be a secret."""
+    name, value = re.split(r"[\s(\"'`]+", text)[0], re.split(r"[\s(\"'`:]+", text)[-1]
+    if name.lower() == "token":  # of a language, as often as not
+        return find_opaque(value)
+    if re.fullmatch("[0-9a-fA-F]+", value):
+        return value if len(value) >= _SHORTEST_HEX else None
+    is_mixed = all(re.search(kind, value) for kind in ("[A-Za-z]", "[0-9]"))
+    is_random = is_mixed and entropy(value) >= _TOLD_BITS_PER_CHARACTER
+    return value if is_random and not _HARMLESS_TOKEN.match(value) else None
+
+
+def entropy(text: str) -> float:
     """Shannon entropy in bits per character."""
     shares = [count / len(text) for count in Counter(text).values()]
     return -sum(share * math.log2(share) for share in shares)

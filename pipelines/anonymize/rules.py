@@ -7,7 +7,7 @@ in linear time, with ASCII classes. Every example is a test: the first text beco
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.anonymize.checksums import find_card, find_iban, find_opaque
+from pipelines.anonymize.checksums import find_card, find_iban, find_opaque, find_told
 
 B = r"(?-u:\b)"
 """The edge of a word, in ASCII."""
@@ -73,6 +73,21 @@ _URLS = (
         frame="${1}{}@",
     ),
     Rule(
+        "database_url",
+        rf"(?i){B}((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|snowflake|clickhouse|s?ftp)(?:\+[a-z0-9_]+)?://)"
+        rf"[^\s/:@'\"<>`{PRIVATE}]*:[^\s@'\"<>`{PRIVATE}]+@",
+        "<credentials>",
+        ("mysql://app:a/b?c@db/prod", "mysql://<credentials>@db/prod"),
+        frame="${1}{}@",
+    ),
+    Rule(
+        "oracle_url",
+        rf"(?i)(jdbc:oracle:[a-z]+:)[^\s/@'\"{PRIVATE}]+/[^\s@'\"{PRIVATE}]+@",
+        "<credentials>",
+        ("jdbc:oracle:thin:app/pw1@db:1521:x", "jdbc:oracle:thin:<credentials>@db:1521:x"),
+        frame="${1}{}@",
+    ),
+    Rule(
         "url_token",
         rf"(?i){B}(https?://)[^\s/?@:'\"<>`{PRIVATE}]{{8,}}@",
         "<credentials>",
@@ -90,8 +105,8 @@ _URLS = (
     ),
     Rule(
         "query_secret",
-        r"(?i)([?&;](?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|signature|credential)|key|auth|sig|code)=)"
-        rf"[^&\s'\"<>`#;{PRIVATE}]+",
+        r"(?i)((?:[?&]|&amp;)(?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|signature|credential)|key|auth|sig|code)=)"
+        rf"[^&\s'\"<>`;{PRIVATE}]+",
         "<secret>",
         ("GET /v1?key=abc123&page=2", "GET /v1?key=<secret>&page=2"),
         frame="${1}{}",
@@ -159,12 +174,36 @@ _VENDORS = (
     _token("docker", r"dckr_(?:pat|oat)_[A-Za-z0-9_-]{16,}", "dck" + "r_pat_" + "a1B2" * 6),
     _token("rubygems", r"rubygems_[0-9a-f]{32,}", "ruby" + "gems_" + "a1b2" * 12),
     _token("age", r"AGE-SECRET-KEY-1[0-9A-Z]{40,}", "AGE-SECRET" + "-KEY-1" + "A1B2" * 14),
+    _token(
+        "model_provider",
+        r"(?:fw_[A-Za-z0-9]{22,}|sk_[0-9a-f]{40,}|csk-[a-z0-9]{32,}|tgp_v1_[A-Za-z0-9_-]{30,}|nvapi-[A-Za-z0-9_-]{40,}"
+        r"|fc-[0-9a-f]{32}|e2b_[0-9a-f]{40}|jina_[A-Za-z0-9]{40,}|pa-[A-Za-z0-9_-]{43})",
+        "nv" + "api-" + "a1B2" * 12,
+    ),
+    _token(
+        "developer_service",
+        r"(?:ATBB[A-Za-z0-9]{24,}|[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{40,}|v1\.0-[0-9a-f]{24}-[0-9a-f]{100,}"
+        r"|HRKU-[A-Za-z0-9_-]{30,}|oy2[a-z0-9]{43}|napi_[a-z0-9]{40,}|pul-[0-9a-f]{40}|sq[apu]_[0-9a-f]{40}"
+        r"|CCIP(?:AT|RJ)_[A-Za-z0-9]+_[0-9a-f]{40}|bk(?:ua|ct|aj)_[0-9a-f]{40}|shippo_(?:live|test)_[0-9a-f]{40}"
+        r"|[0-2]/[0-9]{16}:[0-9a-f]{32}|unkey_[A-Za-z0-9]{20,}|fig[dou]r?_[A-Za-z0-9_-]{20,}|CFPAT-[A-Za-z0-9_-]{30,}"
+        r"|ph[cx]_[A-Za-z0-9]{30,}|re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}|vc[aikpr]_[A-Za-z0-9]{24,}|rnd_[A-Za-z0-9]{28}"
+        r"|sl\.[A-Za-z0-9_-]{100,}|tfp_[A-Za-z0-9_-]{40,}|u\+[A-Za-z0-9_-]{18}"
+        r"|(?:sdk|access-(?:production|development|sandbox))-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
+        "AT" + "BB" + "a1B2" * 7,
+    ),
+    Rule(
+        "ssh_public_key",
+        r"(ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp[0-9]+) AAAA[A-Za-z0-9+/]{20,}=*(?: [^\s\"'@]+@[^\s\"'\\]+)?",
+        "<ssh_key>",
+        ("added ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIa1B2 ann@laptop", "added ssh-ed25519 <ssh_key>"),
+        frame="${1} {}",
+    ),
     _token("facebook", r"EAA[A-Za-z0-9]{40,}", "EA" + "A" + "a1B2" * 12),
 )
 
 _NAME = (
-    r"[A-Za-z0-9_.-]*(?:passw(?:or)?d|passwd|pwd|passphrase|secret|token|api[_ -]?key|apikey|access[_-]?key"
-    r"|private[_-]?key|secret[_-]?key|auth[_-]?key|encryption[_-]?key|signing[_-]?key|account[_-]?key|credentials?"
+    r"[A-Za-z0-9_.-]*(?:passw(?:or)?[dt]|passwd|kennwort|pwd|passphrase|secret|token|api[_ -]?key|apikey|access[_-]?key"
+    r"|private[_-]?key|secret[_-]?key|auth[_-]?key|encryption[_-]?key|signing[_-]?key|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer)[_-]?key|credentials?"
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
 _CLOSE = r"[\\\"'\]]*"
@@ -173,6 +212,8 @@ _OPEN = r"[\\\"'`]*"
 _START = rf"[^\s\\\"'`<>,;&|(){{}}\[\]=:{PRIVATE}]"
 _REST = rf"[^\s\\\"'`<>,;&|){{}}\]{PRIVATE}]"
 _LOOKS_RANDOM = rf"(?:[A-Za-z0-9+/_~-]{{16,}}=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
+_FLAG = r"\s--?(?:password|passwd|pwd|token|secret|api-?key|auth|access-key|client-secret|private-key|passphrase)"
+_PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
 _HARMLESS = (
     r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no"
     r"|must|cannot|is|was|str|string|int|bool|bytes|optional|xxx+|os|env|getenv|process|self|config|settings)"
@@ -201,6 +242,17 @@ _KEYWORDS = (
         frame="${1}{}${2}",
     ),
     Rule(
+        "authorization_parts",
+        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"']*(?:digest|aws4-hmac-sha256|oauth|hawk|signature)\s+)"
+        rf"{_PART}(?:,\s*{_PART})*",
+        "<secret:authorization>",
+        (
+            'Authorization: Digest username="a", response="b1" sent',
+            "Authorization: Digest <secret:authorization> sent",
+        ),
+        frame="${1}{}",
+    ),
+    Rule(
         "authorization_done",
         rf"(?i)(authorization)([\\\"']*\s*[:=]\s*[\\\"']*(?:[a-z-]+\s+)?[{PRIVATE}])",
         KEEP,
@@ -224,22 +276,97 @@ _KEYWORDS = (
     ),
     Rule(
         "cookie",
-        rf"(?i)({B}(?:set-)?cookie[\\\"']*\s*[:=]\s*[\\\"']*)[^\s\\\"'{PRIVATE}][^\r\n\\\"']*",
+        rf"(?i)({B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?)[^\s\\\"'{PRIVATE}][^\r\n\\\"']*",
         "<secret:cookie>",
         ("Cookie: sid=abc; theme=dark\nGET", "Cookie: <secret:cookie>\nGET"),
         frame="${1}{}",
     ),
     Rule(
+        "session_cookie",
+        rf"(?i)({B}(?:phpsessid|jsessionid|asp\.net_sessionid|sessionid|connect\.sid|laravel_session)=)"
+        rf"[^\s;&?,\"'<>{PRIVATE}]+",
+        "<secret:cookie>",
+        ("/cart;jsessionid=A1B2?page=2", "/cart;jsessionid=<secret:cookie>?page=2"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "listed_flag",
+        rf"(?i)([\"']--?{_NAME}[\"'],\s*[\"'])[^\"'\\\r\n{PRIVATE}]+",
+        "<secret>",
+        ("['--password', 'pw1', '-v']", "['--password', '<secret>', '-v']"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "paired_secret",
+        rf"(?i)(\(b?[\"']{_NAME}[\"'],\s*b?[\"']){_LOOKS_RANDOM}",
+        "<secret>",
+        ("('x-api-key', 'a1b2c3d4e5')", "('x-api-key', '<secret>')"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "named_value",
+        rf"(?i)((?:key|name)[\"']?\s*[:=]\s*[\"']{_NAME}[\"'],?\s+[\"']?value[\"']?\s*[:=]\s*[\"'])[^\"'{PRIVATE}]+",
+        "<secret>",
+        ('{"name": "API_KEY", "value": "a1"}', '{"name": "API_KEY", "value": "<secret>"}'),
+        frame="${1}{}",
+    ),
+    Rule(
+        "element",
+        rf"(?i)(<{_NAME}>)[^<>{PRIVATE}]+(</)",
+        "<secret>",
+        ("<db><password>pw 1</password></db>", "<db><password><secret></password></db>"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "netrc",
+        rf"(machine\s+[^\s{PRIVATE}]+\s+login\s+)[^\s{PRIVATE}]+(\s+password\s+)[^\s{PRIVATE}]+",
+        "<credentials>",
+        (
+            "machine git.example login ann password pw1",
+            "machine git.example login <credentials> password <credentials>",
+        ),
+        frame="${1}{}${2}{}",
+    ),
+    Rule(
+        "pgpass",
+        rf"((?:^|[\s\"'])[A-Za-z0-9.*_-]+:(?:54[0-9]{{2}}|6432|\*):[A-Za-z0-9_*-]+:[A-Za-z0-9_.*-]+:)[^\s:\"'{PRIVATE}]+",
+        "<secret>",
+        ("db.example:5432:prod:app:pw1", "db.example:5432:prod:app:<secret>"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "glued_password",
+        rf"({B}(?:mysql[a-z]*|mariadb[a-z-]*|mycli)\s(?:[^\r\n|;]*?\s)?-p[\"']?)[^\s\"'<>{PRIVATE}]+",
+        "<secret>",
+        ("mysql -u root -ppw1 prod", "mysql -u root -p<secret> prod"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "short_flag",
+        rf"({B}(?:sshpass\s+-p|(?:(?:docker|podman|az)\s+login|snowsql|mongo(?:sh|dump|restore|import|export)?|sqlcmd)"
+        r"\s(?:[^\r\n|;]*?\s)?-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)?-a|ldap[a-z]+\s(?:[^\r\n|;]*?\s)?-w)\s*[\"']?)"
+        rf"[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
+        "<secret>",
+        ("docker login -u ann -p pw1 hub", "docker login -u ann -p <secret> hub"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "harmless_flag",
+        rf"(?i)({_FLAG} )((?:or|and|is|was|to|in|with|flag|option|argument)(?:[\s,.]|$))",
+        KEEP,
+        ("pass --token or set it", "pass --token or set it"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
         "command_line",
-        r"(?i)(\s--?(?:password|passwd|pwd|token|secret|api-?key|auth|access-key|client-secret|private-key|passphrase)"
-        rf"[= ]\s*[\"']?)[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
+        rf"(?i)({_FLAG}[= ]\s*[\"']?)[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
         "<secret>",
         ("run --api-key abcdef --retries 3", "run --api-key <secret> --retries 3"),
         frame="${1}{}",
     ),
     Rule(
         "basic_user",
-        rf"(\s(?:-u|--user)[= ]\s*[\"']?)[^\s:\"'<>{PRIVATE}]+:[^\s\"'<>{PRIVATE}]+",
+        rf"(\s(?:-u|--user[= ])\s*[\"']?)[0-9]*[^\s:\"'<>0-9{PRIVATE}][^\s:\"'<>{PRIVATE}]*:[^\s\"'<>{PRIVATE}]+",
         "<credentials>",
         ("curl -u bob:hunter2 https://x", "curl -u <credentials> https://x"),
         frame="${1}{}",
@@ -269,17 +396,43 @@ _KEYWORDS = (
     ),
     Rule(
         "told_password",
-        rf"(?i)((?:passw(?:or)?d|passwd|pwd|passphrase){_CLOSE}[ \t]*:[ \t]*{_OPEN}){_START}{_REST}*",
+        rf"(?i)((?:passw(?:or)?[dt]|passwd|kennwort|{B}pwd?|passphrase){_CLOSE}[ \t]*(?:is[ \t]*)?:[ \t]*"
+        rf"{_OPEN}){_START}{_REST}*",
         "<secret>",
         ("password: river stays", "password: <secret> stays"),
         frame="${1}{}",
     ),
     Rule(
         "told_secret",
-        rf"(?i)({_NAME}{_CLOSE}[ \t]*(?::|is set to|set to|is|was|of)[ \t]+{_OPEN}){_LOOKS_RANDOM}",
+        rf"(?i)({_NAME}{_CLOSE}(?:[ \t]+for(?:[ \t]+user)?[ \t]+\S{{1,40}})?[ \t]*(?::|is set to|set to|is|was"
+        rf"|of)[ \t]+{_OPEN}){_LOOKS_RANDOM}",
         "<secret>",
         ("API_KEY is set to abc123def and fails", "API_KEY is set to <secret> and fails"),
         frame="${1}{}",
+    ),
+    Rule(
+        "spaced_secret",
+        rf"(?i){_NAME}{_CLOSE}[ \t]+(?:value|provided|key|given)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
+        rf"[A-Za-z0-9+/_~-]{{15,}}",
+        "<secret>",
+        ("Incorrect API key provided: a1B2c3D4e5F6g7H8. Look", "Incorrect API key provided: <secret>. Look"),
+        find=find_told,
+    ),
+    Rule(
+        "spaced_password",
+        rf"(?i)({B}(?:passw(?:or)?[dt]|passphrase)[ \t]+[\"'`]?)[a-z0-9][^\s\"'`<>,;{PRIVATE}]{{2,}}[!#$%^&*]"
+        rf"[^\s\"'`<>,;{PRIVATE}]*",
+        "<secret>",
+        ("with password Fox#123 failed", "with password <secret> failed"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "harmless_key",
+        r"(?i)((?:idempotency|partition|primary|foreign|cache|sort|routing|group|row)[_ -]key"
+        rf"{_CLOSE}{_EQUALS}{_OPEN})({_START})",
+        KEEP,
+        ("Idempotency-Key: a1b2c3d4-e5f6", "Idempotency-Key: a1b2c3d4-e5f6"),
+        frame="${1}{}${2}",
     ),
     Rule(
         "key",
@@ -294,7 +447,7 @@ _FILE_NAME = rf"[^\\/\s\"'<>:|*?{PRIVATE}]+"
 _PEOPLE = (
     Rule(
         "not_an_email",
-        rf"(?i)(@)([0-9.]+x\.[a-z]+|[a-z0-9-]+\.(?:png|jpe?g|svg|gif|js|ts|json|ya?ml|txt){B})",
+        r"(?i)(@)((?:[0-9.]+x\.[a-z]+|[a-z0-9-]+\.(?:png|jpe?g|svg|gif|js|ts|json|ya?ml|txt))(?:[^a-z0-9.-]|\.?$|\.[^a-z0-9]))",
         KEEP,
         ("icon@2x.png and run@main.js", "icon@2x.png and run@main.js"),
         frame="${1}{}${2}",
@@ -306,9 +459,67 @@ _PEOPLE = (
         ("mail to ann.b+x@mail.example.org bounced", "mail to <email> bounced"),
     ),
     Rule(
+        "email_spelled_out",
+        r"(?i)[a-z0-9_%+](?:[a-z0-9._%+-]*[a-z0-9_%+-])? ?(?:\[at\]|\(at\)) ?[a-z0-9-]+(?:(?:\.| ?(?:\[dot\]"
+        r"|\(dot\)) ?)[a-z0-9-]+)+",
+        "<email>",
+        ("mail ann.b [at] example [dot] org now", "mail <email> now"),
+    ),
+    Rule(
+        "ssh_user",
+        rf"({B}(?:ssh|scp|sftp|rsync|mosh)\s(?:[^\r\n|;@]*?\s)?)[A-Za-z0-9._-]+(@)",
+        "<user>",
+        ("ssh -v annb@build01 true", "ssh -v <user>@build01 true"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "refused_user",
+        r"(?m)(^|[\s\"'])[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+: Permission denied)",
+        "<user>",
+        ("annb@build01: Permission denied (publickey)", "<user>@build01: Permission denied (publickey)"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "denied_user",
+        r"(?i)((?:(?:access|permission) denied|(?:authentication|login) failed|failed password) for (?:invalid )?user )"
+        rf"[^\s\"'`,;:{PRIVATE}]+",
+        "<user>",
+        ("Permission denied for user annb, bye", "Permission denied for user <user>, bye"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "home_quoted",
+        rf"([\"']/(?:home|Users)/)[^/\"'\r\n{PRIVATE}]+",
+        "<user>",
+        ("open '/home/ann b/x y.csv'", "open '/home/<user>/x y.csv'"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "home_posix_spaced",
+        rf"((?:^|[^A-Za-z0-9.])/(?:home|Users)/)[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: \p{{Lu}}[\p{{L}}.'-]*){{1,3}}(/)",
+        "<user>",
+        ("open /home/Ann B/main.py", "open /home/<user>/main.py"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "home_tilde",
+        r"((?:^|[\s\"'=(:])~)[a-z_][a-z0-9_.-]{1,31}(/)",
+        "<user>",
+        ("cd ~annb/src", "cd ~<user>/src"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "home_share",
+        rf"(?i)(\\\\[a-z0-9.$_-]+(?:\\+[a-z0-9.$_-]+)?\\+(?:home|users)\\+){_FILE_NAME}",
+        "<user>",
+        (r"open \\srv01\users\annb\x", r"open \\srv01\users\<user>\x"),
+        frame="${1}{}",
+    ),
+    Rule(
         "home_posix",
         r"((?:^|[^A-Za-z0-9.])/"
-        r"(?:home|export/home|var/home|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/)"
+        r"(?:home|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home"
+        r"|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/)"
         rf"[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
         "<user>",
         ("open /home/annb/src/main.py", "open /home/<user>/src/main.py"),
@@ -341,6 +552,20 @@ _PEOPLE = (
         rf"[^'\"`\\\r\n{PRIVATE}]{{1,80}}",
         "<user>",
         ('authentication failed for user "annb"', 'authentication failed for user "<user>"'),
+        frame="${1}{}",
+    ),
+    Rule(
+        "person_name",
+        rf"(?i)({B}(?:full|first|last|given|family|sur|customer)[_-]?name[\\\"']*\s*[:=]\s*[\\]?[\"'])[^\"'\\\r\n{PRIVATE}]{{1,80}}",
+        "<name>",
+        ('{"full_name": "Ann B"}', '{"full_name": "<name>"}'),
+        frame="${1}{}",
+    ),
+    Rule(
+        "connection_user",
+        rf"(?i)(;\s*(?:user id|uid|user)\s*=\s*)[^;\s\"'<>{PRIVATE}]+",
+        "<user>",
+        ("Server=db;User Id=annb;Encrypt=true", "Server=db;User Id=<user>;Encrypt=true"),
         frame="${1}{}",
     ),
     Rule(
@@ -417,12 +642,67 @@ _NUMBERS = (
         ("card 4111 1111 1111 1111 declined", "card <card> declined"),
         find=find_card,
     ),
+    Rule(
+        "card_code",
+        rf"(?i)({B}(?:cvv2?|cvc2?|pin)[\\\"']*\s*[:=]\s*[\\\"']*)[0-9]{{3,6}}{B}",
+        "<secret>",
+        ('{"cvc": "737"}', '{"cvc": "<secret>"}'),
+        frame="${1}{}",
+    ),
+    Rule(
+        "one_time_code",
+        rf"(?i)({B}(?:otp|one-time|verification|2fa|mfa) (?:code|password|pin)(?: is)?:? )[0-9]{{4,8}}{B}",
+        "<secret>",
+        ("your OTP code is 482913 now", "your OTP code is <secret> now"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "birth",
+        r"(?i)((?:date[_ -]?of[_ -]?birth|birth[_ -]?da(?:te|y)|geburtsdatum|\bdob)[\\\"']*\s*[:=]\s*[\\\"']*)"
+        r"[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}",
+        "<date_of_birth>",
+        ('"date_of_birth": "1984-05-17"', '"date_of_birth": "<date_of_birth>"'),
+        frame="${1}{}",
+    ),
+    Rule(
+        "passport",
+        rf"(?i)({B}passport(?: (?:no|nr|number))?\.?[\\\"']*\s*[:=# ]\s*[\\\"']*)[A-Z]{{0,2}}[0-9][A-Z0-9]{{6,8}}{B}",
+        "<passport>",
+        ("passport no: C01X00T47 expired", "passport no: <passport> expired"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "told_ssn",
+        rf"(?i)({B}(?:ssn|social security(?: number| no\.?)?)[\\\"']*[ :=#]*[\\\"']*)[0-9]{{3}}[ -]?[0-9]{{2}}"
+        rf"[ -]?[0-9]{{4}}{B}",
+        "<ssn>",
+        ("ssn=123456789 bad", "ssn=<ssn> bad"),
+        frame="${1}{}",
+    ),
     Rule("ssn", rf"{B}[0-8][0-9]{{2}}-[0-9]{{2}}-[0-9]{{4}}{B}", "<ssn>", ("ssn 123-45-6789 bad", "ssn <ssn> bad")),
     Rule(
         "phone_international",
-        r"(^|[^0-9A-Za-z.+])\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4}",
+        r"(^|[^0-9A-Za-z.+])\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?"
+        r"(?:[0-9](?:[ .-]?[0-9]{2}){4}|[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4})",
         "<phone>",
         ("call +49 30 1234 5678 back", "call <phone> back"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "phone_told",
+        rf"(?i)({B}(?:tel(?:efon|ephone)?|phone|mobile?|fax|handy|whatsapp)(?:[ _]?(?:number|no|nr))?"
+        rf"[.:= \"'\\]{{1,4}})"
+        rf"\+?[0-9(][0-9 ()/-]{{5,16}}[0-9]{B}",
+        "<phone>",
+        ("Tel.: 0171 1234567, fax=030/1234567", "Tel.: <phone>, fax=<phone>"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "phone_european",
+        rf"(^|[\s\"'(:,])(?:00[1-9][0-9]{{1,2}}[ -][0-9]{{2,4}}[ -][0-9]{{3,8}}"
+        rf"|0[1-9][0-9]{{1,3}} [0-9]{{3,4}} [0-9]{{4}}|0[1-9][0-9]{{1,3}}/[0-9]{{5,8}}){B}",
+        "<phone>",
+        ("call 020 7946 0187 or 030/1234567", "call <phone> or <phone>"),
         frame="${1}{}",
     ),
     Rule(
@@ -431,6 +711,47 @@ _NUMBERS = (
         "<phone>",
         ("call (415) 555-2671 back", "call <phone> back"),
         frame="${1}{}",
+    ),
+)
+
+_STREET = r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Terrace|Way|Parkway|Pkwy|Highway)"
+_ADDRESSES = (
+    Rule(
+        "harmless_street",
+        rf"((?:Google|Hard|Test|Data|Disk|Shared|Team|Flash|Either|One|Two|Three|Four|Milky) )({_STREET}{B})",
+        KEEP,
+        ("copied 10 Google Drive files", "copied 10 Google Drive files"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "street_american",
+        rf"(^|[^0-9A-Za-z.:/#-])[1-9][0-9]{{0,5}} (?:[NSEW]\.? )?(?:\p{{Lu}}[a-z]+|[0-9]{{1,3}}(?:st|nd|rd|th)) "
+        rf"(?:\p{{Lu}}[a-z]+ )?"
+        rf"{_STREET}{B}\.?(?: [NSEW]{{1,2}}{B})?(?:,? (?:Apt|Suite|Ste|Unit)\.? ?[0-9A-Za-z-]+)?",
+        "<address>",
+        ("ship to 742 Evergreen Terrace, IL", "ship to <address>, IL"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "street_german",
+        rf"(^|[^\p{{L}}])\p{{Lu}}[\p{{L}}-]*(?:stra(?:ß|ss)e|str\.|gasse|allee|weg|damm|ufer|-Stra(?:ß|ss)e|-Str\.|-Allee|-Weg|-Platz)"
+        rf" [0-9]{{1,4}}(?: ?[a-h]{B})?",
+        "<address>",
+        ("Lieferung: Lindenallee 7b, Berlin", "Lieferung: <address>, Berlin"),
+        frame="${1}{}",
+    ),
+    Rule(
+        "street_before_town",
+        r"(^|[^\p{L}])(?:Am|An der|Im|In der|Zum|Zur|Unter den|Auf der) \p{Lu}\p{Ll}+ [0-9]{1,4} ?[a-h]?(, ?[0-9]{5} )",
+        "<address>",
+        ("Am Markt 5, 80331 Bonn", "<address>, 80331 Bonn"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "post_box",
+        rf"(?i){B}(?:P\.? ?O\.? ?Box|Postfach) [0-9]{{2,8}}{B}",
+        "<address>",
+        ("send to P.O. Box 1234, please", "send to <address>, please"),
     ),
 )
 
@@ -446,15 +767,28 @@ _OPAQUE = (
 
 STAGES = (
     Stage("blocks", r"PRIVATE KEY", _BLOCKS),
-    Stage("urls", r"://|[?&;][A-Za-z0-9_.-]+=", _URLS),
+    Stage("urls", r"(?i)://|[?&;][a-z0-9_.-]+=|jdbc:", _URLS),
     Stage("vendors", r"[A-Za-z0-9_-]{16}|ey[JK]", _VENDORS),
     Stage(
         "keywords",
-        r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie|identified| -u |--user",
+        r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie|identified| -u"
+        r"|--user|sess|\.sid"
+        r"|kennwort|pw:|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap| login|:(?:54[0-9]{2}|6432|\*):",
         _KEYWORDS,
     ),
-    Stage("people", r"(?i)@|%40|home|users|documents and settings|user|login|account|owner|author|role", _PEOPLE),
+    Stage(
+        "people",
+        r"(?i)@|%40|home|users|documents and settings|user|login|account|owner|author|role|[\[(]at[\])]|~[a-z_]"
+        r"|;\s*uid|name",
+        _PEOPLE,
+    ),
     Stage("numbers", r"[0-9][0-9 .:-]*[0-9]|:[0-9A-Fa-f]+:", _NUMBERS),
+    Stage(
+        "addresses",
+        r"(?:str\.|[Ss]tra(?:ß|ss)e|gasse|[Aa]llee|[Ww]eg|damm|ufer|-Platz) [0-9]|[0-9] ?[a-h]?, ?[0-9]{5} "
+        rf"| {_STREET}{B}|(?i:box|postfach) [0-9]",
+        _ADDRESSES,
+    ),
     Stage("opaque", r"[A-Za-z0-9+/_-]{32}", _OPAQUE),
 )
 RULES = tuple(rule for stage in STAGES for rule in stage.rules)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.pseudonyms import digest
+from pipelines.anonymize.text import DEFAULT, Sanitizer
 from pipelines.clean.anonymity import anonymize
 from pipelines.clean.contract import apply_contract
 from pipelines.clean.draft import flag, reject
@@ -111,7 +112,15 @@ class CleanReceipt(Receipt):
         return [EXECUTIONS, *(kind for kind in RECORD_TYPES.values() if kind.name in self.others)]
 
 
-def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey, prices: PriceBook) -> CleanReceipt:
+def clean(  # noqa: PLR0913 - what a day is a function of
+    day: date,
+    sources: Sequence[Source],
+    lake: Lake,
+    key: PseudonymKey,
+    prices: PriceBook,
+    *,
+    sanitizer: Sanitizer = DEFAULT,
+) -> CleanReceipt:
     """Clean one day of all sources and commit it together with its quarantine. Raises StaleRawError."""
     types = types_of(sources)
     rows = {kind.name: [kind.schema.to_frame()] for kind in types}
@@ -119,7 +128,7 @@ def clean(day: date, sources: Sequence[Source], lake: Lake, key: PseudonymKey, p
     for source in sources:
         raw = _raw_receipt(day, source, lake)
         parts_of_day = (apply_contract(lake.read(part), source, raw.drift) for part in raw.parts)
-        cleaned = clean_records(parts_of_day, source, key, raw.read_at, day)
+        cleaned = clean_records(parts_of_day, source, key, raw.read_at, day, sanitizer=sanitizer)
         counts.append(_count(raw, cleaned, source))
         rows[source.records].append(price(cleaned.rows, source, prices))
         quarantine.append(cleaned.quarantine)
@@ -146,8 +155,14 @@ def types_of(sources: Iterable[Source]) -> list[RecordType]:
     return [kind for kind in RECORD_TYPES.values() if kind.name in told]
 
 
-def clean_records(
-    parts: Iterable[pl.DataFrame], source: Source, key: PseudonymKey, read_at: datetime, day: date
+def clean_records(  # noqa: PLR0913 - what a row is a function of
+    parts: Iterable[pl.DataFrame],
+    source: Source,
+    key: PseudonymKey,
+    read_at: datetime,
+    day: date,
+    *,
+    sanitizer: Sanitizer = DEFAULT,
 ) -> Cleaned:
     """Turn raw records, part by part, into rows; what can be none is refused with its reason. Raises MappingError."""
     kind = source.record_type
@@ -156,8 +171,10 @@ def clean_records(
         is_usable = pl.col("problem").is_null()
         drafts = _draft(records.filter(is_usable), source, key, read_at)
         unusable = records.filter(~is_usable).with_columns(pl.lit(None, pl.String).alias("detail"), text="received")
-        rejected += [as_quarantine(refused, source, day) for refused in (unusable, drafts.filter(~is_usable))]
-        rows = anonymize(drafts.filter(is_usable), kind, key)
+        rejected += [
+            as_quarantine(refused, source, day, sanitizer) for refused in (unusable, drafts.filter(~is_usable))
+        ]
+        rows = anonymize(drafts.filter(is_usable), kind, key, sanitizer)
         accepted.append(rows.match_to_schema(kind.schema, extra_columns="ignore"))
     latest, duplicates = keep_latest(pl.concat(accepted), kind)
     return Cleaned(latest, pl.concat([QUARANTINE.to_frame(), *rejected]), duplicates)

@@ -6,7 +6,7 @@ from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.network import address_prefix, client_family
 from pipelines.anonymize.payload import describe
 from pipelines.anonymize.pseudonyms import pseudonymize
-from pipelines.anonymize.text import count_by_kind, sanitize, sanitize_texts
+from pipelines.anonymize.text import DEFAULT, Sanitizer
 from pipelines.clean.draft import flag, flags
 from pipelines.execution import TEXT
 from pipelines.record_types import RecordType
@@ -26,12 +26,14 @@ _GENERATED_ID = (
 _PLAIN_TOOL = r"^[A-Za-z0-9_.:-]{1,100}$"
 
 
-def anonymize(drafts: pl.DataFrame, kind: RecordType, key: PseudonymKey) -> pl.DataFrame:
+def anonymize(
+    drafts: pl.DataFrame, kind: RecordType, key: PseudonymKey, sanitizer: Sanitizer = DEFAULT
+) -> pl.DataFrame:
     """The drafts with every personal input replaced by what may be kept of it."""
     inputs = [column.name for column in kind.inputs]
     drafts = drafts.with_columns(
         *(pseudonymize(drafts[name], name, key).alias(_PSEUDONYMS[name]) for name in inputs if name in _PSEUDONYMS),
-        *(_plain_ids(drafts[name], key) for name in _IDS if name in kind.mappable),
+        *(_plain_ids(drafts[name], key, sanitizer) for name in _IDS if name in kind.mappable),
     )
     if "client_ip" in inputs:
         drafts = _generalize_client(drafts)
@@ -40,7 +42,7 @@ def anonymize(drafts: pl.DataFrame, kind: RecordType, key: PseudonymKey) -> pl.D
             drafts = _describe_payload(drafts, payload)
     return (
         drafts.drop(inputs)
-        .pipe(_sanitize_texts, kind)
+        .pipe(_sanitize_texts, kind, sanitizer)
         .pipe(lambda rows: rows.with_columns(flags(rows).alias("quality_flags")))
     )
 
@@ -55,15 +57,15 @@ def _generalize_client(drafts: pl.DataFrame) -> pl.DataFrame:
 
 def sanitize_words(words: pl.DataFrame) -> pl.DataFrame:
     """Names, ids and types of a source as executions have them, so that other tables can be joined by them."""
-    sanitized, _ = sanitize(words)
+    sanitized, _ = DEFAULT.sanitize(words)
     return sanitized.with_columns(pl.all().str.head(_MAX_WORD))
 
 
-def _plain_ids(ids: pl.Series, key: PseudonymKey) -> pl.Series:
+def _plain_ids(ids: pl.Series, key: PseudonymKey, sanitizer: Sanitizer) -> pl.Series:
     """Ids as they are; one that is more than a plain token, or that holds a secret or an address, is a pseudonym."""
     doubtful = ids.unique().drop_nulls()
     doubtful = doubtful.filter(~doubtful.str.contains(_GENERATED_ID))
-    odd = doubtful.filter(~doubtful.str.contains(_PLAIN_ID) | (sanitize_texts(doubtful) != doubtful))
+    odd = doubtful.filter(~doubtful.str.contains(_PLAIN_ID) | (sanitizer.sanitize_texts(doubtful) != doubtful))
     if odd.is_empty():
         return ids
     return pseudonymize(ids, ids.name, key).zip_with(ids.is_in(odd.implode()).fill_null(value=False), ids)
@@ -78,28 +80,30 @@ def _describe_payload(drafts: pl.DataFrame, side: str) -> pl.DataFrame:
     )
 
 
-def _sanitize_texts(drafts: pl.DataFrame, kind: RecordType) -> pl.DataFrame:
+def _sanitize_texts(drafts: pl.DataFrame, kind: RecordType, sanitizer: Sanitizer) -> pl.DataFrame:
     """Sanitize every text, for any may hold what it should not; gather the attributes, and count what was removed."""
     attributes = [name for name in drafts.columns if name.startswith(ATTRIBUTE)]
     texts_of = [column.name for column in kind.mappable.values() if column.dtype == TEXT] + ["status_raw"]
     words = [name for name in texts_of if name in drafts.columns and name not in _IDS]
-    sanitized, removed = sanitize(drafts.select(*words, *attributes))
+    sanitized, removed = sanitizer.sanitize(drafts.select(*words, *attributes))
     texts = sanitized.with_columns(
         pl.col(name).str.head(_MAX_LENGTH.get(name, _MAX_WORD)) for name in sanitized.columns
     )
-    tools = [_plain_tools(drafts["tool_names"]).alias("tool_names")] if "tool_names" in drafts.columns else []
+    tools = (
+        [_plain_tools(drafts["tool_names"], sanitizer).alias("tool_names")] if "tool_names" in drafts.columns else []
+    )
     return drafts.with_columns(
         *texts.drop(attributes),
         *tools,
-        redactions=count_by_kind(removed),
+        redactions=sanitizer.count_by_kind(removed),
         attributes=_as_json(texts.select(attributes).rename(lambda name: name.removeprefix(ATTRIBUTE))),
     )
 
 
-def _plain_tools(tools: pl.Series) -> pl.Series:
+def _plain_tools(tools: pl.Series, sanitizer: Sanitizer) -> pl.Series:
     """Tool names as they are; what is no plain name, or holds what it should not, is `<tool>`."""
     names = tools.list.explode().unique().drop_nulls()
-    odd = names.filter(~names.str.contains(_PLAIN_TOOL) | (sanitize_texts(names) != names)).implode()
+    odd = names.filter(~names.str.contains(_PLAIN_TOOL) | (sanitizer.sanitize_texts(names) != names)).implode()
     if odd.list.len().item() == 0:
         return tools
     masked = pl.when(pl.element().is_in(odd)).then(pl.lit("<tool>")).otherwise(pl.element())

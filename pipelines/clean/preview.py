@@ -8,6 +8,7 @@ import polars as pl
 
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.names import plain_names
+from pipelines.anonymize.text import DEFAULT, Sanitizer
 from pipelines.clean import clean_records
 from pipelines.execution import QUALITY_FLAGS, QUARANTINE_REASONS
 from pipelines.pricing import price
@@ -34,7 +35,14 @@ class Preview:
     problems: list[str] = field(default_factory=list)
 
 
-def preview(source: AnySource, key: PseudonymKey, prices: PriceBook, most_records: int = 1_000) -> Preview:
+def preview(
+    source: AnySource,
+    key: PseudonymKey,
+    prices: PriceBook,
+    *,
+    sanitizer: Sanitizer = DEFAULT,
+    most_records: int = 1_000,
+) -> Preview:
     """Map, clean and anonymize the first records of a source. Nothing is written."""
     seen = Preview(source.record_type.schema.to_frame())
     if isinstance(source, DatabaseSource):
@@ -47,7 +55,7 @@ def preview(source: AnySource, key: PseudonymKey, prices: PriceBook, most_record
         seen.records += parts[-1].height
         if seen.records >= most_records:
             break
-    _judge(seen, parts, source, key)
+    _judge(seen, parts, source, key, sanitizer)
     seen.rows = price(seen.rows, source, prices)
     return seen
 
@@ -105,10 +113,12 @@ def _first_rows(source: DatabaseSource, seen: Preview, most_records: int) -> Ite
         seen.problems.append(str(error))
 
 
-def _judge(seen: Preview, parts: list[pl.DataFrame], source: AnySource, key: PseudonymKey) -> None:
+def _judge(
+    seen: Preview, parts: list[pl.DataFrame], source: AnySource, key: PseudonymKey, sanitizer: Sanitizer
+) -> None:
     now = datetime.now(UTC)
     try:
-        cleaned = clean_records(parts, source, key, now, now.date())
+        cleaned = clean_records(parts, source, key, now, now.date(), sanitizer=sanitizer)
     except MappingError as error:
         seen.problems.append(str(error))
         return

@@ -5,7 +5,7 @@ import re
 import polars as pl
 
 from pipelines.anonymize.skeleton import KNOWN_KEYS
-from pipelines.anonymize.text import sanitize_texts
+from pipelines.anonymize.text import Sanitizer
 from pipelines.sources.source import Source
 
 QUARANTINE = pl.Schema(
@@ -28,18 +28,18 @@ _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"?(\s*:)?|[^\s"{}\[\]:,]+')
 _PLAIN_WORDS = frozenset(("true", "false", "null", "NaN", "Infinity", "-Infinity"))
 
 
-def as_quarantine(rejected: pl.DataFrame, source: Source, day: object) -> pl.DataFrame:
+def as_quarantine(rejected: pl.DataFrame, source: Source, day: object, sanitizer: Sanitizer) -> pl.DataFrame:
     """The quarantine rows of rejected drafts (file, line, byte_offset, problem, detail, text)."""
     names = KNOWN_KEYS.union(*source.paths.values(), *source.attribute_paths.values())
     excerpts = [None if text is None else excerpt(text, names) for text in rejected["text"]]
     return rejected.select(
         pl.lit(source.name).alias("source"),
         pl.lit(day, pl.Date).alias("day"),
-        sanitize_texts(rejected["file"]).alias("file"),
+        sanitizer.sanitize_texts(rejected["file"]).alias("file"),
         "line",
         "byte_offset",
         pl.col("problem").alias("reason"),
-        sanitize_texts(rejected["detail"]).alias("detail"),
+        sanitizer.sanitize_texts(rejected["detail"]).alias("detail"),
         pl.Series("excerpt", excerpts, pl.String),
     ).match_to_schema(QUARANTINE)
 

@@ -14,6 +14,7 @@ from pipelines.lake import Lake
 from pipelines.pricing.book import PriceBook
 from pipelines.record_types import EXECUTIONS, RecordType
 from pipelines.sources.source import Source
+from pipelines.validate.canary import judge_secrets
 from pipelines.validate.conservation import judge_conservation, judge_drift, judge_inputs, judge_quarantine
 from pipelines.validate.costs import judge_costs
 from pipelines.validate.expectations import COLUMNS, judge_rows
@@ -39,6 +40,7 @@ def validate(day: date, sources: Sequence[Source], lake: Lake, prices: PriceBook
         verdicts=[
             *judge_rows(rows, day, receipt.rows),
             judge_others(others, day),
+            judge_secrets(receipt, lake),
             judge_conservation(receipt, [rows, *others.values()]),
             judge_quarantine(receipt, sources),
             judge_inputs(receipt),

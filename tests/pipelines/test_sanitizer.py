@@ -1,5 +1,7 @@
 import json
+import random
 import re
+import string
 import sys
 
 import polars as pl
@@ -8,21 +10,101 @@ from conftest import REAL_DATA, REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.anonymize import text as sanitizer
 from pipelines.anonymize.rules import RULES
-from pipelines.anonymize.text import count_by_kind, sanitize, sanitize_texts
+from pipelines.anonymize.text import DEFAULT, Sanitizer, sanitize_texts
 
-PLANTED = {
-    "email": "ophelia.canary@example.org",
-    "openai": "sk-" + "proj-" + "a1B2c3D4" * 5,
-    "github": "gh" + "p_" + "a1B2c3D4e5F6" * 3,
-    "aws": "AK" + "IA" + "A2B3C4D5E6F7G2H3",
-    "card": "4111 1111 1111 1111",
-    "ssn": "123-45-6789",
-    "iban": "DE89 3704 0044 0532 0130 00",
-    "phone": "+49 30 1234 5678",
-    "mac": "aa:bb:cc:00:11:22",
+SPELLINGS = {
+    "openai": ("sk-" + "proj-{b62:40}",),
+    "anthropic": ("sk-" + "ant-api03-{b62:80}",),
+    "github": ("gh" + "p_{b62:36}", "github" + "_pat_{b62:60}"),
+    "gitlab": ("gl" + "pat-{b62:20}",),
+    "aws": ("AK" + "IA{upper:16}",),
+    "aws secret": (
+        "AWS_SECRET_ACCESS_KEY {mixed:40}",
+        "aws_secret_access_key = {mixed:40}",
+        "SecretAccessKey: {mixed:40}",
+    ),
+    "azure": (
+        "AccountName=acme;AccountKey={mixed:86}==;x=1",
+        "?sv=2022&sig={mixed:43}%3D",
+        "SharedAccessKey={mixed:43}=",
+    ),
+    "google": ("AI" + "za{b62:35}",),
+    "slack": ("xo" + "xb-{digits:12}-{digits:12}-{b62:24}",),
+    "stripe": ("sk_" + "live_{b62:24}",),
+    "hugging face": ("hf" + "_{b62:34}",),
+    "web token": ("ey" + "J{b62:30}.ey" + "J{b62:60}.{b62:43}",),
+    "model provider": ("nv" + "api-{b62:64}", "fw" + "_{b62:24}", "csk" + "-{hex:48}", "sk" + "_{hex:48}"),
+    "developer service": ("AT" + "BB{b62:32}", "sq" + "p_{hex:40}", "{b62:14}.atlas" + "v1.{b62:60}"),
+    "private key": ("-----BEGIN " + "PRIVATE KEY-----\n{mixed:64}\n{mixed:20}=\n-----END " + "PRIVATE KEY-----",),
+    "url": ("postgres://app:{b62:12}@db:5432/x", "mongodb+srv://app:{b62:12}@c0.example/x", "redis://:{b62:12}@cache"),
+    "bearer": (
+        "Authorization: Bearer {b62:32}",
+        "{{'authorization': 'Basic {b62:32}'}}",
+        "Authorization: SSWS {b62:42}",
+    ),
+    "digest": ('Authorization: Digest username="a", nonce="{hex:32}", response="{hex:32}"',),
+    "cookie": ("Cookie: sid={b62:24}; theme={b62:12}", "('cookie', 'sid={b62:24}')", "PHPSESSID={b62:26}"),
+    "header": ("-H 'X-Api-Key: {b62:24}'", "DD-API-KEY: {hex:32}", "X-Auth-Token: {b62:20}"),
+    "assignment": (
+        "export FOO_TOKEN={b62:20}",
+        "password={b62:12}",
+        '{{\\"client_secret\\": \\"{b62:24}\\"}}',
+        "apiKey: '{b62:24}'",
+    ),
+    "flag": (
+        "--api-key {b62:20}",
+        "mysql -u root -p{b62:12} prod",
+        "curl -u app:{b62:12} x",
+        "['--password', '{b62:12}']",
+    ),
+    "file": ("machine x.example login app password {b62:12}", "db.example:5432:prod:app:{b62:12}"),
+    "prose": ("API key provided: {b62:24}.", "the password is {b62:12}1", "the secret is {b62:32}"),
+    "email": ("{lower:8}.b@example.org", "{lower:8}%40example.org", "{lower:8} [at] example.org"),
+    "home": (
+        "/home/{lower:8}/x.py",
+        "C:\\Users\\{lower:8}\\x.py",
+        "'/Users/{lower:8} b/x y.py'",
+        "/home/{lower:8} Baker/x",
+    ),
+    "card": ("4111 1111 1111 1111", "5500-0000-0000-0004", "378282246310005"),
+    "iban": ("DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"),
+    "ssn": ("123-45-6789", "ssn=123456789"),
+    "phone": ("+49 30 {digits:4} {digits:4}", "(415) 555-{digits:4}", "+33 1 42 68 53 00", "Tel. 030/{digits:7}"),
+    "mac": ("aa:bb:cc:00:11:22",),
+    "address": ("742 Evergreen Terrace", "Lindenallee 17b", "P.O. Box 12345"),
 }
+"""Kinds of values as they are written; what stands in braces is drawn, and is what must not survive."""
+ALPHABETS = {
+    "b62": string.ascii_letters + string.digits,
+    "mixed": string.ascii_letters + string.digits + "+/",
+    "upper": string.ascii_uppercase + "234567",
+    "lower": string.ascii_lowercase,
+    "digits": "23456789",
+    "hex": "0123456789abcdef",
+}
+
+
+def planted(spelling, seed):
+    """A text of that spelling, and the parts of it that must not survive: all of it where nothing is drawn."""
+    drawn = []
+
+    def draw(found):
+        alphabet, size = found[1], int(found[2])
+        chosen = random.Random(f"{seed}{len(drawn)}").choices(ALPHABETS[alphabet], k=size)
+        drawn.append(
+            "".join(["7x", *chosen[2:]]) if alphabet in {"b62", "mixed", "hex"} and size > 2 else "".join(chosen)
+        )
+        return drawn[-1].replace("x", "a") if alphabet == "hex" else drawn[-1]
+
+    text = re.sub(r"\{(\w+):(\d+)\}", draw, spelling).replace("{{", "{").replace("}}", "}")
+    return text, drawn or [text.split("=")[-1]]
+
+
+def fragments(part):
+    return [part] if len(part) < 20 else [part[at : at + 12] for at in range(len(part) - 11)]
+
+
 HARMLESS = (
     "commit 3a2d08fb415071cc94dd6fcee24cfbdd1fb487dd",
     "task 2a74c742-95b1-433f-81dc-4e9a2006496b cancelled",
@@ -33,6 +115,18 @@ HARMLESS = (
     "the password is wrong",
     "KeyError: 'api_key'",
     'File "/usr/lib/python3.11/json/decoder.py", line 355, in raw_decode',
+    "GET /v1/runs/7f3b2c1d9e8a4b5c -> 429 in 1.250 ms, retry 3 of 5 at step_runner.py:128",
+    "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 and md5 5d41402abc4b2a76b9719d911017c592",
+    "chatcmpl-9a8b7c6d5e4f3a2b1c0d9e8f7a6b5 msg_01A2b3C4d5E6f7G8h9 resp_68a1b2c3d4e5f6 toolu_01A2b3C4d5E6f7G8h9i0J1k2",
+    "gpt-4o-2024-08-06, llama-3.3-70b-instruct, gemini-2.5-pro, mistral-large-2411, claude-3-5-sonnet@20240620",
+    "unexpected token authentication_failed_error at line 12 column 5 (char 345)",
+    "the api key is missing, the token expired; pass --token or set API_KEY=${API_KEY}",
+    "docker run -p 8080:80 -u 1000:1000 app:1.2.3; kubectl -n prod get pods; git push -u origin main",
+    "copied 10 Google Drive files, 3 Way merge, Platz 12, error 500 Internal Server Error",
+    "pip install x@1.2.3, icon@2x.png, run@main.js; public key mismatch; primary key 42",
+    "10:15:03.123 main.c:12:5: error, 3 + 4 = 7, [0.25, 1e-05], ratio 3/4, 2026-03-10 to 2026-04-12, +02:00",
+    "unexpected token Identifier_Foo1234567890, Idempotency-Key: 2a74c742-95b1-433f-81dc-4e9a2006496b",
+    "bytes 00 01 02 03 04 05 06 07, cd ~/projects/x, class_name: 'Foo', PIN: incorrect, phone number is required",
     "started at 2026-03-10T12:00:00.123Z, epoch 1773144000000",
 )
 
@@ -61,25 +155,29 @@ def test_a_home_folder_is_found_wherever_it_is_mounted(place):
 
 
 def test_counts_name_the_kinds_that_were_removed():
-    _, removed = sanitize(pl.DataFrame({"a": ["to ann@example.org"], "b": ["from 10.1.2.3 and bob@example.org"]}))
-    assert json.loads(count_by_kind(removed)[0]) == {"email": 2, "ipv4": 1}
+    _, removed = DEFAULT.sanitize(
+        pl.DataFrame({"a": ["to ann@example.org"], "b": ["from 10.1.2.3 and bob@example.org"]})
+    )
+    assert json.loads(DEFAULT.count_by_kind(removed)[0]) == {"email": 2, "ipv4": 1}
 
 
 def test_nothing_removed_counts_nothing():
-    texts, removed = sanitize(pl.DataFrame({"a": ["fine", None], "b": pl.Series([None, None], dtype=pl.String)}))
+    texts, removed = DEFAULT.sanitize(
+        pl.DataFrame({"a": ["fine", None], "b": pl.Series([None, None], dtype=pl.String)})
+    )
     assert texts["a"].to_list() == ["fine", None]
-    assert count_by_kind(removed).to_list() == [None, None]
+    assert DEFAULT.count_by_kind(removed).to_list() == [None, None]
 
 
 def test_a_text_that_cannot_be_sanitized_is_hidden_and_its_neighbours_are_not(monkeypatch):
-    original = sanitizer._run
+    original = Sanitizer._run
 
-    def fail_on_one(texts):
+    def fail_on_one(self, texts):
         if texts.str.contains("poison").any():
             raise RuntimeError("poison in ann@example.org")
-        return original(texts)
+        return original(self, texts)
 
-    monkeypatch.setattr(sanitizer, "_run", fail_on_one)
+    monkeypatch.setattr(Sanitizer, "_run", fail_on_one)
     told = sanitize_texts(pl.Series(["poison of ann@example.org", "mail ann@example.org"]))
     assert told.to_list() == ["<unsanitized> (25 characters)", "mail <email>"]
 
@@ -88,13 +186,44 @@ private_use = st.characters(min_codepoint=0xE000, max_codepoint=0xF8FF)
 surroundings = st.text(st.one_of(st.characters(codec="utf-8"), private_use), max_size=20)
 
 
-@settings(max_examples=150)
-@given(surroundings, st.sampled_from(sorted(PLANTED)), surroundings)
-def test_a_planted_value_is_found_among_anything_and_cleaning_twice_is_cleaning_once(before, kind, after):
-    value = PLANTED[kind]
-    told = clean(f"{before} {value} {after}")
-    assert value not in told
+CASES = [(kind, spelling) for kind, spellings in SPELLINGS.items() for spelling in spellings]
+
+
+@pytest.mark.parametrize(("kind", "spelling"), CASES)
+def test_every_spelling_is_found(kind, spelling):
+    text, parts = planted(spelling, kind)
+    told = clean(f"failed: {text} (2)")
+    assert [part for part in parts for piece in fragments(part) if piece in told] == []
+    assert "failed: " in told
+
+
+@settings(max_examples=250)
+@given(surroundings, st.sampled_from(CASES), surroundings, st.integers(0, 2**32))
+def test_a_planted_value_is_found_among_anything_and_cleaning_twice_is_cleaning_once(before, case, after, seed):
+    text, parts = planted(case[1], seed)
+    told = clean(f"{before} {text} {after}")
+    assert [piece for part in parts for piece in fragments(part) if piece in told and piece not in before + after] == []
     assert clean(told) == told
+
+
+@given(
+    st.lists(st.sampled_from(CASES), min_size=2, max_size=5),
+    st.sampled_from([" ", "\n", ", ", " and "]),
+    st.integers(0, 99),
+)
+def test_values_side_by_side_are_all_found(cases, between, seed):
+    values = [planted(spelling, f"{seed}{place}") for place, (_, spelling) in enumerate(cases)]
+    told = clean(between.join(text for text, _ in values))
+    assert [part for _, parts in values for part in parts for piece in fragments(part) if piece in told] == []
+    assert clean(told) == told
+
+
+@given(st.lists(st.sampled_from(HARMLESS), min_size=1, max_size=4), st.sampled_from(CASES), st.integers(0, 99))
+def test_what_helps_debugging_survives_beside_a_secret(harmless, case, seed):
+    text, _ = planted(case[1], seed)
+    told = clean("\n".join([*harmless, text, *harmless]))
+    assert told.startswith("\n".join(harmless) + "\n")
+    assert told.endswith("\n" + "\n".join(harmless))
 
 
 @settings(max_examples=100)
