@@ -31,6 +31,7 @@ from assets.display import (
     stop,
 )
 from assets.legacy_cli import migrate_legacy
+from assets.privacy_cli import erase_user, retain_data
 from pipelines import demo as marketplace
 from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
@@ -60,6 +61,8 @@ source_app = typer.Typer(no_args_is_help=True, help="Where logs come from.")
 app.add_typer(config_app, name="config")
 app.add_typer(source_app, name="source")
 app.command()(migrate_legacy)
+app.command()(erase_user)
+app.command("retain")(retain_data)
 
 
 def main() -> None:

@@ -81,6 +81,15 @@ class RawReceipt(Receipt):
     looked_at: int = 0
     drift: list[Drift] = Field(default_factory=list)
     """How the fields differ from what was agreed, or from the days before."""
+    erased: int = 0
+    """Records of erased users: counted, and not kept."""
+    is_dropped: bool = False
+    """Whether the records were kept for as long as they may be; what is told of them stays."""
+
+    @property
+    def received(self) -> int:
+        """Records that came, with those of erased users."""
+        return self.rows + self.erased
 
     @property
     def records(self) -> int:
