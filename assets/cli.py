@@ -117,6 +117,7 @@ def check_config(*, as_json: AsJson = False) -> None:
             out.print(sheet(f"{error.path} cannot be used", columns, rows))
         raise typer.Exit(WRONG) from None
     key = settings.read_key()
+    settings.read_former_keys()
     inputs = {name: count_inputs(source) for name, source in settings.sources.items()}
     if as_json:
         print_json({"ok": True, "key_id": key.id, "inputs": inputs})
@@ -186,6 +187,7 @@ def run(
     """Run everything for some days: from raw logs to published tables, clusters, candidates and reports."""
     settings = load_settings()
     settings.read_key()
+    settings.read_former_keys()
     settings.read_prices()
     today = datetime.now(UTC).date()
     start = _day(first) if first else settings.start_date if dirty else today - timedelta(days=1)

@@ -37,6 +37,7 @@ _OUT_OF_REACH = (
     "the sources themselves: delete the user there too; until then the records are read, and dropped, each time",
     "backups, such as those in `<state_dir>/backups`: after a restore run `agentmill erase-user --restored`",
     "copies of reports and query results that somebody made",
+    "what records of other users say of the user, beyond what sanitizing removes",
     "records that name no user, such as lines of logs without one, and broken records, of which nobody knows whose",
     "Dagster's event log, which names executions as examples of what a check found",
 )

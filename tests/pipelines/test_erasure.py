@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from conftest import DAY, KEY_TEXT, MAPPING, checksums
 
-from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, clean
+from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, clean, clean_records
 from pipelines.extract import RawReceipt, extract, find_dirty_days
 from pipelines.failures import publish_clusters
 from pipelines.lake import Receipt
@@ -24,7 +24,8 @@ from pipelines.privacy.published import COLUMNS, count_rows, derive_day
 from pipelines.privacy.retention import retain
 from pipelines.regression import publish_candidates
 from pipelines.settings import LegacySettings, RetentionSettings, parse_settings
-from pipelines.tombstones import pseudonyms_of, read_erased, write_tombstones
+from pipelines.sources.files import FileReading, list_files
+from pipelines.tombstones import Erased, pseudonyms_of, read_erased, write_tombstones
 from pipelines.validate import validate
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.executions import account, publish_records, published_day
@@ -341,6 +342,22 @@ def test_transactions_of_an_older_application_stay_away(world, postgres, tmp_pat
     migrate(world.warehouse, plan, tmp_path / "backups")
     users = world.warehouse.read("select user_key from agentmill.interaction_history")["user_key"].to_list()
     assert users == world.keys_of("bob")
+
+
+def test_records_that_raw_days_still_hold_are_dropped_when_they_are_cleaned(record, source, key, write_log):
+    erased = Erased(frozenset(pseudonyms_of("ann@example.org", [key])), (key,))
+    write_log(record(), record(user="bob"), record(user=None), record(state="limbo"))
+    parts = [batch for file in list_files(source()).ready for batch in FileReading(source(), file)]
+    done = clean_records(parts, source(), key, NOW, DAY, erased)
+    assert (done.rows.height, done.quarantine.height, done.erased) == (2, 0, 2)
+
+
+def test_users_are_found_whatever_the_type_of_their_ids(source, key):
+    erased = Erased(frozenset(pseudonyms_of("7", [key])), (key,))
+    records = pl.DataFrame({"record": [{"user": 7}, {"user": 70}, {"user": None}], "problem": [None] * 3})
+    torn = pl.DataFrame({"record": [None], "problem": ["malformed"]}, schema={**records.schema, "problem": pl.String})
+    rows = pl.concat([records.cast({"problem": pl.String}), torn])
+    assert erased.own(rows, source()).to_list() == [True, False, False, False]
 
 
 def test_ids_are_read_as_records_are(world):

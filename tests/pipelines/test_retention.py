@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 
 import psycopg
 import pytest
+from conftest import as_frame
 
 from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt, StaleRawError, clean
 from pipelines.execution import EXECUTION
