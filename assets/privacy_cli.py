@@ -105,6 +105,9 @@ def _tell_certificate(told: Certificate, path: Path) -> None:
         out.print(f"{len(told.rebuilt_days):,} days were rebuilt, with all that is derived from them.")
     else:
         out.print("Nothing of the user is here (any more).")
+    if told.struck_days:
+        days = f"{len(told.struck_days):,} of them without all of their raw records"
+        out.print(f"{days}: which of the refused records were the user's is not known there.", soft_wrap=True)
     for day in told.blocked_days:
         out.print(f"{day} is kept back by a check: the rows were taken out of its old data.", style="yellow")
     new = "is new" if told.new_tombstones else "was there"

@@ -54,6 +54,8 @@ class Certificate(BaseModel):
     quarantine_rows: int = 0
     published_rows: dict[str, int]
     rebuilt_days: list[date] = []
+    struck_days: list[date] = []
+    """Days without all of their raw records: nobody knows which of the refused records were the users'."""
     blocked_days: list[date] = []
     """Days that a check keeps from being published; the user's rows were taken out of what they keep."""
     out_of_reach: list[str]
@@ -110,11 +112,12 @@ def _erase_raw(work: _Work) -> set[date]:
         source, unsure = work.settings.sources.get(name), 0
         for day in work.lake.days(dataset):
             receipt = work.lake.receipt(dataset, day, RawReceipt)
-            if receipt is None or not receipt.parts:
+            if receipt is None:
                 continue
-            unsure += source is None or receipt.source_fingerprint != source.fingerprint
-            if source is not None and (removed := _rewrite(dataset, day, receipt, source, work)):
-                work.told.raw_records += removed
+            unsure += bool(receipt.parts) and (source is None or receipt.source_fingerprint != source.fingerprint)
+            removed = 0 if source is None else _rewrite(dataset, day, receipt, source, work)
+            work.told.raw_records += removed
+            if removed or _is_behind(day, receipt, work):
                 changed.add(day)
         if unsure:
             work.told.out_of_reach.append(
@@ -136,6 +139,14 @@ def _rewrite(dataset: str, day: date, receipt: RawReceipt, source: Source, work:
         lake.commit(dataset, day, receipt)
     lake.sweep(dataset, day)
     return removed
+
+
+def _is_behind(day: date, raw: RawReceipt, work: _Work) -> bool:
+    """Whether an erasure that was interrupted has rewritten the raw day, and not yet cleaned it."""
+    clean_day = work.lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
+    if not raw.erased or clean_day is None or not _is_whole(day, clean_day, work):
+        return False
+    return sum(count.erased for count in clean_day.sources if count.source == raw.source) < raw.erased
 
 
 def _without_raw(part: Part, dataset: str, day: date, source: Source, work: _Work) -> Part:
@@ -162,6 +173,7 @@ def _rebuild(day: date, work: _Work) -> None:
         after = clean(day, sources, lake, settings.read_key(), prices, settings.read_former_keys())
     else:
         after = _strike_clean(day, before, work)
+        told.struck_days.append(day)
     told.quarantine_rows += max(0, _refused(before) - _refused(after))
     for dataset in (*(kind.clean_name for kind in RECORD_TYPES.values()), QUARANTINED):
         lake.sweep(dataset, day)

@@ -252,7 +252,7 @@ def test_days_whose_raw_records_are_gone_are_struck_from_the_clean_zone(world, w
     for day in DAYS:
         (world.folder / "app" / f"{day}.ndjson").unlink()
     told = world.erase()
-    assert (told.raw_records, told.clean_rows, told.rebuilt_days) == (9, 14, DAYS)
+    assert (told.raw_records, told.clean_rows, told.rebuilt_days, told.struck_days) == (9, 14, DAYS, DAYS[:1])
     assert world.tables() == without_ann
     assert world.names(ann) == []
     assert all(total == sum(parts) for _, _, total, *parts in world.receipts())
@@ -305,6 +305,22 @@ def test_what_was_interrupted_is_finished_by_the_same_again(world, without_ann, 
                 world.erase()
     world.erase()
     assert world.tables() == without_ann
+
+
+def test_a_refused_record_goes_although_the_first_attempt_was_interrupted(world, monkeypatch):
+    def stumble(*_):
+        raise ConnectionError
+
+    odd = records_of(DAY, "eve", 1)[2]
+    world.write("app", DAY, odd, *records_of(DAY, "bob", 5))
+    world.run([DAY])
+    with monkeypatch.context() as broken:
+        broken.setattr("pipelines.privacy.erasure.clean", stumble)
+        with pytest.raises(ConnectionError):
+            world.erase("eve")
+    told = world.erase("eve")
+    assert (told.raw_records, told.quarantine_rows, told.rebuilt_days) == (0, 1, [DAY])
+    assert world.erase("eve").rebuilt_days == []
 
 
 def test_activity_without_executions_goes_too(world):
