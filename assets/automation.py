@@ -16,16 +16,17 @@ _MAX_RUNTIME = {"dagster/max_runtime": str(6 * 3600)}
 _MOST_LATE_DAYS = 30
 """Runs that one look at the sources may ask for; the next look asks for the others."""
 
+_everything = dg.AssetSelection.all() - dg.AssetSelection.groups("retention")
 daily_pipeline = dg.define_asset_job(
     "daily_pipeline",
-    selection=dg.AssetSelection.all(),
+    selection=_everything,
     tags=_MAX_RUNTIME,
     description="Everything, for one UTC day or a range of them: raw records to published tables and reports.",
 )
 _derived = dg.AssetSelection.groups("regression", "reports") | dg.AssetSelection.assets("failure_clusters")
 daily_tables = dg.define_asset_job(
     "daily_tables",
-    selection=dg.AssetSelection.all() - _derived,
+    selection=_everything - _derived,
     tags=_MAX_RUNTIME,
     description="What depends on single days only; for backfills, before `derived_tables` once at the end.",
 )
@@ -34,6 +35,14 @@ derived_tables = dg.define_asset_job(
     selection=_derived,
     tags=_MAX_RUNTIME,
     description="What is derived from all days: clusters, candidates and reports.",
+)
+
+
+apply_retention = dg.define_asset_job(
+    "apply_retention",
+    selection=dg.AssetSelection.groups("retention"),
+    tags=_MAX_RUNTIME,
+    description="Drops what was kept for as long as `retention` says.",
 )
 
 
@@ -49,6 +58,12 @@ def today(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The day so far, every hour. Its figures are provisional until `yesterday` has run."""
     at = context.scheduled_execution_time
     return dg.RunRequest(run_key=f"today-{at:%Y-%m-%dT%H}", partition_key=at.date().isoformat())
+
+
+@dg.schedule(job=apply_retention, cron_schedule="40 3 * * *", default_status=dg.DefaultScheduleStatus.STOPPED)
+def nightly_retention(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Every night, once its owner has switched it on: it deletes data."""
+    return dg.RunRequest(run_key=f"retention-{context.scheduled_execution_time:%Y-%m-%d}")
 
 
 @dg.sensor(job=daily_pipeline, minimum_interval_seconds=900, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -77,6 +92,6 @@ def late_data(mill: Mill) -> dg.SensorResult:
     return dg.SensorResult(requests)
 
 
-jobs = (daily_pipeline, daily_tables, derived_tables)
-schedules = (yesterday, today)
+jobs = (daily_pipeline, daily_tables, derived_tables, apply_retention)
+schedules = (yesterday, today, nightly_retention)
 sensors = (late_data,)

@@ -10,6 +10,7 @@ from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results, table
 from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt, clean, types_of
 from pipelines.execution import QUARANTINE_REASONS
+from pipelines.privacy.buried import reconcile
 from pipelines.record_types import EXECUTION_LOGS, EXECUTIONS, USER_AGENT_PREFERENCES
 from pipelines.sources.source import Source
 from pipelines.validate import validate
@@ -51,8 +52,17 @@ def clean_assets(sources: Collection[Source]) -> dg.AssetsDefinition:
     @guarded
     def clean_zone(context: dg.AssetExecutionContext, mill: Mill) -> tuple[dg.MaterializeResult]:
         sources, verdicts = list(mill.settings.sources.values()), {}
+        reconcile(mill.lake, mill.warehouse)
         for day in each_day(context, "clean"):
-            receipt = clean(day, sources, mill.lake, mill.key, mill.prices, sanitizer=mill.sanitizer)
+            receipt = clean(
+                day,
+                sources,
+                mill.lake,
+                mill.key,
+                mill.prices,
+                sanitizer=mill.sanitizer,
+                former_keys=mill.former_keys,
+            )
             verdicts[day] = validate(day, sources, mill.lake, mill.prices)
             _show(context, day, receipt)
         checks = check_results(context, CLEAN_EXECUTIONS, {day: judged.verdicts for day, judged in verdicts.items()})
@@ -78,7 +88,7 @@ def _show(context: dg.AssetExecutionContext, day: date, receipt: CleanReceipt) -
         for reason, records in count.quarantined.items()
     ]
     accounts = [
-        (count.source, count.received, count.clean, sum(count.quarantined.values()), count.duplicates)
+        (count.source, count.received, count.clean, sum(count.quarantined.values()), count.duplicates, count.erased)
         for count in receipt.sources
     ]
     for kind in receipt.types():
@@ -88,7 +98,7 @@ def _show(context: dg.AssetExecutionContext, day: date, receipt: CleanReceipt) -
         {
             "quarantined": sum(records for _, _, records, _ in refused),
             "duplicates": sum(count.duplicates for count in receipt.sources),
-            "accounts": table(["source", "received", "clean", "quarantined", "duplicates"], accounts),
+            "accounts": table(["source", "received", "clean", "quarantined", "duplicates", "erased"], accounts),
         },
         asset_key=CLEAN_EXECUTIONS,
         partition_key=day.isoformat(),

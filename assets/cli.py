@@ -31,6 +31,7 @@ from assets.display import (
     stop,
 )
 from assets.legacy_cli import migrate_legacy
+from assets.privacy_cli import erase_user, retain_data
 from pipelines import demo as marketplace
 from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
@@ -60,6 +61,8 @@ source_app = typer.Typer(no_args_is_help=True, help="Where logs come from.")
 app.add_typer(config_app, name="config")
 app.add_typer(source_app, name="source")
 app.command()(migrate_legacy)
+app.command()(erase_user)
+app.command("retain")(retain_data)
 
 
 def main() -> None:
@@ -115,6 +118,7 @@ def check_config(*, as_json: AsJson = False) -> None:
             out.print(sheet(f"{error.path} cannot be used", columns, rows))
         raise typer.Exit(WRONG) from None
     key = settings.read_key()
+    settings.read_former_keys()
     inputs = {name: count_inputs(source) for name, source in settings.sources.items()}
     if as_json:
         print_json({"ok": True, "key_id": key.id, "inputs": inputs})
@@ -187,6 +191,7 @@ def run(
     """Run everything for some days: from raw logs to published tables, clusters, candidates and reports."""
     settings = load_settings()
     settings.read_key()
+    settings.read_former_keys()
     settings.read_prices()
     settings.read_sanitizer()
     today = datetime.now(UTC).date()

@@ -131,8 +131,9 @@ def accounts_table(accounts: Sequence[DayAccount]) -> Group:
                 sum(count.clean for account, count in of_source if account.is_published),
                 sum(reasons.values()),
                 sum(count.duplicates for count in counts),
+                sum(count.erased for count in counts),
                 ", ".join(f"{reason} {records:,}" for reason, records in reasons.most_common()),
             )
         )
-    columns = ["source", "received", "published", "quarantined", "duplicates", "why quarantined"]
-    return sheet("Records", columns, rows, numbers=columns[1:5])
+    columns = ["source", "received", "published", "quarantined", "duplicates", "erased", "why quarantined"]
+    return sheet("Records", columns, rows, numbers=columns[1:6])

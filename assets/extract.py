@@ -9,6 +9,7 @@ from assets.partitions import daily, days, tell, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import table
 from pipelines.extract import RawReceipt, extract
+from pipelines.privacy.buried import reconcile
 from pipelines.sources.kinds import AnySource
 
 ACCEPT_MISSING_TAG = "agentmill/accept_missing"
@@ -36,7 +37,9 @@ def raw_asset(source: AnySource) -> dg.AssetsDefinition:
         started = time.monotonic()
         accept_missing = context.run.tags.get(ACCEPT_MISSING_TAG) == "true"
         configured = mill.settings.sources[source.name]
-        receipts = extract(configured, chosen, mill.lake, datetime.now(UTC), accept_missing=accept_missing)
+        reconcile(mill.lake, mill.warehouse)
+        keys = [mill.key, *mill.former_keys]
+        receipts = extract(configured, chosen, mill.lake, datetime.now(UTC), accept_missing=accept_missing, keys=keys)
         tell(stage, len(chosen), len(chosen))
         context.add_asset_metadata({"run_seconds": round(time.monotonic() - started, 3)})
         for day, receipt in receipts.items():
@@ -54,6 +57,7 @@ def _figures(receipt: RawReceipt) -> dict[str, dg.MetadataValue]:
         "dagster/row_count": dg.MetadataValue.int(receipt.rows),
         "inputs": table(["input", "bytes", "records of the day", "sha256"], inputs),
         "still_growing": dg.MetadataValue.int(len(receipt.growing)),
+        "erased": dg.MetadataValue.int(receipt.erased),
         "unplaced": dg.MetadataValue.int(receipt.unplaced),
         "unknown_attributes": table(["attribute", "times"], receipt.unknown_attributes.items()),
     }

@@ -13,7 +13,9 @@ from pipelines.legacy.backup import BackupPlan, plan_backup
 from pipelines.legacy.checks import Check, ChecksFailedError
 from pipelines.legacy.migrate import Outcome, Standing, compare, measured_before, migrate, roll_back, unmeasured_agents
 from pipelines.legacy.plan import Plan, make_plan
+from pipelines.privacy.buried import reconcile
 from pipelines.settings import LegacySettings, Settings, load_settings
+from pipelines.tombstones import read_erased
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.ledger import BusyError
@@ -41,7 +43,9 @@ def migrate_legacy(
             _tell_outcome(roll_back(open_warehouse(settings)), "rolled back", as_json=as_json)
             return
         legacy = _configured(settings)
-        plan, warehouse = make_plan(legacy, settings.read_key()), open_warehouse(settings)
+        key, warehouse, lake = settings.read_key(), open_warehouse(settings), settings.open_lake()
+        reconcile(lake, warehouse)
+        plan = make_plan(legacy, key, read_erased(lake, [key, *settings.read_former_keys()]))
         backups = settings.state_dir / "backups"
         if dry_run:
             _tell_plan(plan, warehouse, plan_backup(warehouse, backups), as_json=as_json)

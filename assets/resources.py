@@ -55,6 +55,11 @@ class Mill(dg.ConfigurableResource["Mill"]):
         return self.settings.read_key()
 
     @cached_property
+    def former_keys(self) -> list[PseudonymKey]:
+        """The keys that were used before."""
+        return self.settings.read_former_keys()
+
+    @cached_property
     def prices(self) -> PriceBook:
         """The price book."""
         return self.settings.read_prices()

@@ -4,6 +4,7 @@ A day of a dataset is what its receipt names, and nothing else. Parts are named 
 rows again changes nothing, and a writer killed half-way leaves only parts that no receipt names.
 """
 
+import contextlib
 import hashlib
 import io
 import stat
@@ -67,8 +68,9 @@ class Lake:
 
     def __init__(self, url: str, options: Mapping[str, str] | None = None) -> None:
         self.url = url
-        if url.startswith("file:"):
-            restricted = Path(unquote(urlsplit(url).path)) / "raw"
+        self._root = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
+        if self._root is not None:
+            restricted = self._root / "raw"
             restricted.mkdir(parents=True, exist_ok=True)
             restricted.chmod(stat.S_IRWXU)
         self._store = open_store(url, options or {})
@@ -92,7 +94,7 @@ class Lake:
     def commit(self, dataset: str, day: date, receipt: Receipt) -> None:
         """Make the receipt's parts the day, at once and whole, and remove what no receipt names any more."""
         self.put_text(_receipt_path(dataset, day), receipt.model_dump_json(indent=1))
-        self._sweep(dataset, day, keep={part.path for part in receipt.parts})
+        self._sweep(dataset, day, {part.path for part in receipt.parts}, datetime.now(UTC) - _ORPHANS_KEPT)
 
     def receipt(self, dataset: str, day: date, kind: type[ReceiptType]) -> ReceiptType | None:
         """Return the committed receipt of a day, or None where nothing was ever committed."""
@@ -111,6 +113,31 @@ class Lake:
         folders = obstore.list_with_delimiter(self._store, prefix=f"{dataset}/")["common_prefixes"]
         return sorted(date.fromisoformat(folder.rpartition("day=")[2].strip("/")) for folder in folders)
 
+    def datasets(self, zone: str) -> list[str]:
+        """The datasets of a zone such as `raw`."""
+        folders = obstore.list_with_delimiter(self._store, prefix=f"{zone}/")["common_prefixes"]
+        return sorted(folder.strip("/") for folder in folders)
+
+    def size(self, dataset: str, day: date) -> int:
+        """Bytes that a day takes, with whatever lies beside its parts."""
+        pages = obstore.list(self._store, prefix=_folder(dataset, day) + "/")
+        return sum(entry["size"] for page in pages for entry in page)
+
+    def drop(self, dataset: str, day: date) -> None:
+        """Remove a day as if it had never been. Its receipt goes first, so that nobody is sent to missing parts."""
+        folder, receipt = _folder(dataset, day), _receipt_path(dataset, day)
+        paths = [entry["path"] for page in obstore.list(self._store, prefix=folder + "/") for entry in page]
+        for path in sorted(paths, key=lambda path: path != receipt):
+            obstore.delete(self._store, path)
+        if self._root is not None:
+            with contextlib.suppress(OSError):  # somebody has just written to it
+                (self._root / folder).rmdir()
+
+    def sweep(self, dataset: str, day: date) -> None:
+        """Remove what the receipt of a day does not name, at once: also what another process has just written."""
+        receipt = self.receipt(dataset, day, Receipt) or Receipt()
+        self._sweep(dataset, day, {part.path for part in receipt.parts}, datetime.max.replace(tzinfo=UTC))
+
     def put_text(self, path: str, text: str) -> None:
         """Write a small text whole: readers see the old one or the new one."""
         obstore.put(self._store, path, text.encode())
@@ -122,12 +149,11 @@ class Lake:
         except FileNotFoundError:
             return None
 
-    def _sweep(self, dataset: str, day: date, keep: set[str]) -> None:
-        old = datetime.now(UTC) - _ORPHANS_KEPT
+    def _sweep(self, dataset: str, day: date, keep: set[str], written_before: datetime) -> None:
         for page in obstore.list(self._store, prefix=_folder(dataset, day) + "/"):
             for entry in page:
                 is_orphan = entry["path"].endswith(".parquet") and entry["path"] not in keep
-                if is_orphan and entry["last_modified"] < old:
+                if is_orphan and entry["last_modified"] < written_before:
                     obstore.delete(self._store, entry["path"])
 
 

@@ -88,6 +88,17 @@ class LegacySettings(BaseModel):
         return url
 
 
+class RetentionSettings(BaseModel):
+    """How long what is kept, at least; `agentmill retain` drops what is older."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    raw_days: int = Field(30, ge=1, description="Records as received.")
+    quarantine_days: int = Field(30, ge=1, description="Refused records.")
+    executions_months: int = Field(13, ge=1, description="Executions, log lines and preferences, besides this month.")
+    rollups_months: int = Field(60, ge=1, description="Rollups, users by day, failures and receipts.")
+
+
 class Settings(BaseSettings):
     """Everything a user can set. `AGENTMILL_<NAME>` in the environment wins over the file; secrets are never shown."""
 
@@ -102,11 +113,13 @@ class Settings(BaseSettings):
     reports_dir: Path | None = Field(None, description="Where reports are written; `<state_dir>/reports` where unset.")
     pseudonym_key: SecretStr | None = Field(None, description="`k1:<hex>`; the key file is not read then.")
     pseudonym_key_file: Path = Field(Path("agentmill.key"), description="Written by `agentmill init`.")
+    former_pseudonym_keys: list[SecretStr] = Field([], description="Keys of before; erased users are found by them.")
     prices_file: Path | None = Field(None, description="Prices of models, in place of the shipped ones.")
     extra_rules: tuple[ExtraRule, ...] = Field((), description="Rules of your own for what texts must not hold.")
     gitleaks_rules: Path | None = Field(None, description="A gitleaks configuration whose rules apply to texts too.")
     sources: dict[str, AnySource] = Field({}, description="Where logs come from, by name.")
     legacy: LegacySettings | None = Field(None, description="An older application to migrate from, once.")
+    retention: RetentionSettings = Field(RetentionSettings(), description="How long what is kept.")
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -145,6 +158,10 @@ class Settings(BaseSettings):
         if self.pseudonym_key is not None:
             return parse_key(self.pseudonym_key.get_secret_value(), "AGENTMILL_PSEUDONYM_KEY")
         return read_key_file(self.pseudonym_key_file)
+
+    def read_former_keys(self) -> list[PseudonymKey]:
+        """Return the keys that were used before. Raises KeyProblemError where one is unfit."""
+        return [parse_key(key.get_secret_value(), "former_pseudonym_keys") for key in self.former_pseudonym_keys]
 
     def read_prices(self) -> PriceBook:
         """Return the price book. Raises ConfigError where the user's own prices cannot be used."""
@@ -230,6 +247,9 @@ def _unset_variables(content: Any, root: yaml.Node | None, inside: Location = ()
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _unset_variables(value, root, (*inside, key))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _unset_variables(value, root, inside)
     elif isinstance(content, str):
         for name in sorted(set(_VARIABLE.findall(content)) - os.environ.keys()):
             where = ".".join(map(str, inside))
@@ -271,7 +291,11 @@ def _without_kind(location: Location) -> tuple[Location, str]:
     return location, DEFAULT_KIND
 
 
-_PARTS: dict[str, type[BaseModel]] = {"legacy": LegacySettings, "extra_rules": ExtraRule}
+_PARTS: dict[str, type[BaseModel]] = {
+    "legacy": LegacySettings,
+    "retention": RetentionSettings,
+    "extra_rules": ExtraRule,
+}
 """What settings consist of that hold others."""
 
 

@@ -37,6 +37,7 @@ from pipelines.sources.casting import to_text
 from pipelines.sources.records import ATTRIBUTE, map_records
 from pipelines.sources.source import Source
 from pipelines.sources.timestamps import read_times
+from pipelines.tombstones import NOBODY, Erased, read_erased
 
 CLEAN_EXECUTIONS = EXECUTIONS.clean_name
 QUARANTINED = "quarantine"
@@ -53,15 +54,16 @@ class StaleRawError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What became of some raw records: each one is a row, in the quarantine, or a duplicate."""
+    """What became of some raw records: each one is a row, in the quarantine, a duplicate, or of an erased user."""
 
     rows: pl.DataFrame
     quarantine: pl.DataFrame
     duplicates: Duplicates
+    erased: int
 
 
 class SourceCount(BaseModel, frozen=True):
-    """Accounts for one source on one day: received = clean + quarantined + duplicates."""
+    """Accounts for one source on one day: received = clean + quarantined + duplicates + erased."""
 
     source: str
     records: str = EXECUTIONS.name
@@ -73,6 +75,7 @@ class SourceCount(BaseModel, frozen=True):
     inputs: int
     growing: int
     unplaced: int = 0
+    erased: int = 0
     failure: str | None = None
     drift: list[str] = Field(default_factory=list)
 
@@ -120,15 +123,20 @@ def clean(  # noqa: PLR0913 - what a day is a function of
     prices: PriceBook,
     *,
     sanitizer: Sanitizer = DEFAULT,
+    former_keys: Sequence[PseudonymKey] = (),
 ) -> CleanReceipt:
-    """Clean one day of all sources and commit it together with its quarantine. Raises StaleRawError."""
+    """Clean one day of all sources and commit it together with its quarantine. Raises StaleRawError.
+
+    Erased users are recognised under any of the keys, and their records dropped.
+    """
+    erased = read_erased(lake, [key, *former_keys])
     types = types_of(sources)
     rows = {kind.name: [kind.schema.to_frame()] for kind in types}
     quarantine, counts = [QUARANTINE.to_frame()], []
     for source in sources:
         raw = _raw_receipt(day, source, lake)
         parts_of_day = (apply_contract(lake.read(part), source, raw.drift) for part in raw.parts)
-        cleaned = clean_records(parts_of_day, source, key, raw.read_at, day, sanitizer=sanitizer)
+        cleaned = clean_records(parts_of_day, source, key, raw.read_at, day, sanitizer=sanitizer, erased=erased)
         counts.append(_count(raw, cleaned, source))
         rows[source.records].append(price(cleaned.rows, source, prices))
         quarantine.append(cleaned.quarantine)
@@ -163,13 +171,17 @@ def clean_records(  # noqa: PLR0913 - what a row is a function of
     day: date,
     *,
     sanitizer: Sanitizer = DEFAULT,
+    erased: Erased = NOBODY,
 ) -> Cleaned:
     """Turn raw records, part by part, into rows; what can be none is refused with its reason. Raises MappingError."""
     kind = source.record_type
-    accepted, rejected = [kind.schema.to_frame()], []
+    accepted, rejected, erased_count = [kind.schema.to_frame()], [], 0
     for records in parts:
         is_usable = pl.col("problem").is_null()
         drafts = _draft(records.filter(is_usable), source, key, read_at)
+        if (is_erased := erased.among(drafts["user"])).any():
+            erased_count += int(is_erased.sum())
+            drafts = drafts.filter(~is_erased)
         unusable = records.filter(~is_usable).with_columns(pl.lit(None, pl.String).alias("detail"), text="received")
         rejected += [
             as_quarantine(refused, source, day, sanitizer) for refused in (unusable, drafts.filter(~is_usable))
@@ -177,7 +189,7 @@ def clean_records(  # noqa: PLR0913 - what a row is a function of
         rows = anonymize(drafts.filter(is_usable), kind, key, sanitizer)
         accepted.append(rows.match_to_schema(kind.schema, extra_columns="ignore"))
     latest, duplicates = keep_latest(pl.concat(accepted), kind)
-    return Cleaned(latest, pl.concat([QUARANTINE.to_frame(), *rejected]), duplicates)
+    return Cleaned(latest, pl.concat([QUARANTINE.to_frame(), *rejected]), duplicates, erased_count)
 
 
 def _draft(records: pl.DataFrame, source: Source, key: PseudonymKey, read_at: datetime) -> pl.DataFrame:
@@ -250,6 +262,11 @@ def _raw_receipt(day: date, source: Source, lake: Lake) -> RawReceipt:
         raise StaleRawError(
             f"the configuration of {source.name} has changed since {day} was extracted; run raw_{source.name} again"
         )
+    if receipt.is_dropped:
+        raise StaleRawError(
+            f"the raw records of {source.name} for {day} were kept for as long as `retention` says and are gone; "
+            f"run raw_{source.name} again, which needs the source to have them still"
+        )
     return receipt
 
 
@@ -258,7 +275,7 @@ def _count(raw: RawReceipt, cleaned: Cleaned, source: Source) -> SourceCount:
     return SourceCount(
         source=raw.source,
         records=source.records,
-        received=raw.rows,
+        received=raw.received,
         clean=cleaned.rows.height,
         quarantined=dict(reasons.iter_rows()),
         duplicates=cleaned.duplicates.dropped,
@@ -266,6 +283,7 @@ def _count(raw: RawReceipt, cleaned: Cleaned, source: Source) -> SourceCount:
         inputs=len(raw.inputs),
         growing=len(raw.growing),
         unplaced=raw.unplaced,
+        erased=raw.erased + cleaned.erased,
         failure=raw.failure,
         drift=tell(raw.drift),
     )

@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.text import sanitize_texts
 from pipelines.extract.contract import accept
 from pipelines.extract.dirty import Dirty, find_dirty_days
@@ -17,6 +18,7 @@ from pipelines.lake import Lake
 from pipelines.sources.database import DatabaseSource
 from pipelines.sources.kinds import AnySource
 from pipelines.sources.spans import TraceSource
+from pipelines.tombstones import Erased, read_erased
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +35,23 @@ __all__ = [
 ]
 
 
-def extract(
-    source: AnySource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
+def extract(  # noqa: PLR0913 - what a day is made of
+    source: AnySource,
+    days: Sequence[date],
+    lake: Lake,
+    read_at: datetime,
+    *,
+    accept_missing: bool = False,
+    keys: Sequence[PseudonymKey] = (),
 ) -> dict[date, RawReceipt]:
-    """Read what belongs to the days and commit a receipt per day.
+    """Read what belongs to the days and commit a receipt per day. Erased users are recognised under the keys.
 
     Raises ExtractionError, with nothing committed. An optional source that fails does not: its days keep what they had
     of it, and their receipts tell the failure.
     """
     try:
-        return _extract(source, days, lake, read_at, accept_missing=accept_missing)
+        erased = read_erased(lake, keys)
+        return _extract(source, days, lake, read_at, accept_missing=accept_missing, erased=erased)
     except ExtractionError as error:
         if not source.optional:
             raise
@@ -51,11 +60,11 @@ def extract(
         return note_failure(source, days, lake, read_at, told)
 
 
-def _extract(
-    source: AnySource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool
+def _extract(  # noqa: PLR0913
+    source: AnySource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool, erased: Erased
 ) -> dict[date, RawReceipt]:
     if isinstance(source, DatabaseSource):
-        return extract_rows(source, days, lake, read_at, accept_missing=accept_missing)
+        return extract_rows(source, days, lake, read_at, accept_missing=accept_missing, erased=erased)
     if isinstance(source, TraceSource):
-        return extract_traces(source, days, lake, read_at, accept_missing=accept_missing)
-    return extract_files(source, days, lake, read_at, accept_missing=accept_missing)
+        return extract_traces(source, days, lake, read_at, accept_missing=accept_missing, erased=erased)
+    return extract_files(source, days, lake, read_at, accept_missing=accept_missing, erased=erased)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 
 import polars as pl
@@ -21,6 +22,7 @@ from pipelines.extract.spool import Spool, add_digests, commit, digest_by_day, e
 from pipelines.lake import Lake
 from pipelines.sources.files import FileReading, FileSource, InputFile, Listing, is_appended_to, list_files
 from pipelines.sources.streams import CutOffInputError, UnreadableInputError
+from pipelines.tombstones import NOBODY, Erased
 
 _LEFT_OPEN = timedelta(minutes=15)
 """A compressed file without its end may be one that a logger has open, if it was written to so lately."""
@@ -63,15 +65,21 @@ class Inputs:
     growing: list[str]
 
 
-def extract_files(
-    source: FileSource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
+def extract_files(  # noqa: PLR0913 - what a day is made of
+    source: FileSource,
+    days: Sequence[date],
+    lake: Lake,
+    read_at: datetime,
+    *,
+    accept_missing: bool = False,
+    erased: Erased = NOBODY,
 ) -> dict[date, RawReceipt]:
     """Read what belongs to the days, each file once, and commit a receipt per day.
 
     Raises ExtractionError, with nothing committed, where a file is damaged (its records could belong to any day), or
     where files that a day was made of are gone and nothing stands in for them, unless that is accepted.
     """
-    spool = Spool(lake, raw_dataset(source.name), days, Fields(source))
+    spool = Spool(lake, raw_dataset(source.name), days, Fields(source), partial(erased.own, source=source))
     inputs = read_inputs(source, days, lake, read_at, lambda reading: read_input(reading, source, read_at, spool))
     return commit_inputs(source, days, inputs, spool, lake=lake, read_at=read_at, accept_missing=accept_missing)
 

@@ -98,6 +98,15 @@ class RawReceipt(Receipt):
     """How the fields differ from what was agreed, or from the days before."""
     is_agreed_since: bool = False
     """Whether the fields were agreed with after the day was read, so that it should be cleaned anew."""
+    erased: int = 0
+    """Records of erased users: counted, and not kept."""
+    is_dropped: bool = False
+    """Whether the records were kept for as long as they may be; what is told of them stays."""
+
+    @property
+    def received(self) -> int:
+        """Records that came, with those of erased users."""
+        return self.rows + self.erased
 
     @property
     def records(self) -> int:

@@ -1,7 +1,7 @@
 """Raw records on their way into the lake: dated, gathered by day, written out whenever enough have come together."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, datetime
 
@@ -17,6 +17,9 @@ from pipelines.sources.timestamps import read_times
 
 _SPOOL_BYTES = 32 * 2**20
 
+IsErased = Callable[[pl.DataFrame], pl.Series]
+"""Which records are of erased users."""
+
 
 class Spool:
     """Collects the wanted days' records and writes them out as parts whenever enough have gathered.
@@ -24,8 +27,17 @@ class Spool:
     A part is written while the next one gathers; never more than these two are held.
     """
 
-    def __init__(self, lake: Lake, dataset: str, days: Sequence[date], fields: Fields | None = None) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        dataset: str,
+        days: Sequence[date],
+        fields: Fields | None = None,
+        is_erased: IsErased | None = None,
+    ) -> None:
         self._fields = fields
+        self._is_erased = is_erased
+        self._erased: Counter[date] = Counter()
         self._lake = lake
         self._dataset = dataset
         self._gathered: dict[date, list[pl.DataFrame]] = {day: [] for day in days}
@@ -35,9 +47,10 @@ class Spool:
         self._writing: Future[None] | None = None
 
     def add(self, batch: pl.DataFrame) -> None:
-        """Take in a placed batch; records of other days are left out."""
+        """Take in a placed batch; records of other days are left out, those of erased users only counted."""
         is_wanted = batch["day"].is_in(list(self._gathered))
         wanted = batch if is_wanted.all() else batch.filter(is_wanted)  # nothing is copied where all are wanted
+        wanted = self._without_erased(wanted)
         for day, records in _by_day(wanted):
             self._gathered[day].append(records.drop("day"))
         self._bytes += int(wanted.estimated_size())
@@ -50,9 +63,15 @@ class Spool:
         self._written()
         self._writer.shutdown()
         for receipt in receipts:
-            receipt.parts = self._parts[receipt.day]
+            receipt.parts, receipt.erased = self._parts[receipt.day], self._erased[receipt.day]
             if self._fields is not None:
                 receipt.fields, receipt.looked_at = self._fields.of(receipt.day), self._fields.records(receipt.day)
+
+    def _without_erased(self, records: pl.DataFrame) -> pl.DataFrame:
+        if self._is_erased is None or not (is_erased := self._is_erased(records)).any():
+            return records
+        self._erased.update(records["day"].filter(is_erased).to_list())
+        return records.filter(~is_erased)
 
     def _write(self) -> None:
         """Begin to write what has gathered, once the part before is written. Raises what went wrong with that one."""

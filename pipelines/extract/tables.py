@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
+from functools import partial
 
 import polars as pl
 
@@ -13,12 +14,19 @@ from pipelines.extract.spool import Spool, add_digests, commit, digest_by_day, e
 from pipelines.lake import Lake
 from pipelines.sources.database import COUNTED, DatabaseSource, Table, as_records
 from pipelines.sources.streams import UnreadableInputError
+from pipelines.tombstones import NOBODY, Erased
 
 log = logging.getLogger(__name__)
 
 
-def extract_rows(
-    source: DatabaseSource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
+def extract_rows(  # noqa: PLR0913 - what a day is made of
+    source: DatabaseSource,
+    days: Sequence[date],
+    lake: Lake,
+    read_at: datetime,
+    *,
+    accept_missing: bool = False,
+    erased: Erased = NOBODY,
 ) -> dict[date, RawReceipt]:
     """Read the rows of the days and commit a receipt per day.
 
@@ -27,7 +35,8 @@ def extract_rows(
     """
     try:
         table = Table(source)
-        spool = Spool(lake, raw_dataset(source.name), days, Fields(source, table.types))
+        fields, is_erased = Fields(source, table.types), partial(erased.own, source=source)
+        spool = Spool(lake, raw_dataset(source.name), days, fields, is_erased)
         with ThreadPoolExecutor(max_workers=1) as meanwhile:
             counting = meanwhile.submit(table.count_unplaced, read_at, days)
             read = {day: read_day(table, source, day, read_at, spool) for day in days}

@@ -16,14 +16,21 @@ from pipelines.lake import Lake
 from pipelines.sources.files import FileReading
 from pipelines.sources.spans import TraceSource
 from pipelines.sources.spans.traces import Traces
+from pipelines.tombstones import NOBODY, Erased
 
 _AROUND = timedelta(days=1)
 _MOST_DAYS = 7
 """Days whose spans are held at once."""
 
 
-def extract_traces(
-    source: TraceSource, days: Sequence[date], lake: Lake, read_at: datetime, *, accept_missing: bool = False
+def extract_traces(  # noqa: PLR0913 - what a day is made of
+    source: TraceSource,
+    days: Sequence[date],
+    lake: Lake,
+    read_at: datetime,
+    *,
+    accept_missing: bool = False,
+    erased: Erased = NOBODY,
 ) -> dict[date, RawReceipt]:
     """Read the executions of the days and commit a receipt per day. Raises ExtractionError as `extract_files` does.
 
@@ -35,7 +42,7 @@ def extract_traces(
         traces = Traces(source, read_at)
         wider = sorted({day + shift for day in chosen for shift in (-_AROUND, timedelta(), _AROUND)})
         inputs = read_inputs(source, wider, lake, read_at, partial(read_spans, traces))
-        spool = Spool(lake, raw_dataset(source.name), chosen)
+        spool = Spool(lake, raw_dataset(source.name), chosen, is_erased=partial(erased.own, source=source))
         for records in traces.records():
             spool.add(records)
         receipts |= commit_inputs(

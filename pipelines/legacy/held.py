@@ -1,14 +1,16 @@
 """What the warehouse holds of a migration: the record of it, and its rows."""
 
+from collections import Counter
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
-from pipelines.legacy.plan import BALANCES, INTERACTIONS, SCHEMAS, rows_digest
+from pipelines.legacy.plan import BALANCES, INTERACTIONS, SCHEMAS, plan_content, rows_digest
 from pipelines.warehouse.connection import SCHEMA
 
 MIGRATIONS = "legacy_migrations"
@@ -60,6 +62,27 @@ def digest_rows(connection: psycopg.Connection, table: str, migration_id: str) -
         while batch := cursor.fetchmany(_BATCH_ROWS):
             batches.append(pl.DataFrame(batch, schema=schema, orient="row"))
     return rows_digest(pl.concat(batches))
+
+
+def forget(connection: psycopg.Connection, user_keys: list[str]) -> int:
+    """Remove the transactions of some users, and let the migration be one that never had them; how many there were."""
+    with connection.transaction():
+        removed = connection.execute(
+            "delete from agentmill.interaction_history where user_key = any(%s)", [user_keys]
+        ).rowcount
+        held = find_migration(connection)
+        if removed and held is not None:
+            account = held.accounts[INTERACTIONS]
+            refused = Counter(account["refused"]) + Counter({"erased_user": removed})
+            account |= {"migrated": held.interactions - removed, "refused": dict(sorted(refused.items()))}
+            account["content_sha256"] = digest_rows(connection, INTERACTIONS, held.migration_id)
+            cut = datetime.combine(held.cut, datetime.min.time(), tzinfo=UTC)
+            content = plan_content(cut, [held.accounts[table]["content_sha256"] for table in (BALANCES, INTERACTIONS)])
+            connection.execute(
+                "update agentmill.legacy_migrations set content_sha256 = %s, interaction_count = %s, accounts = %s",
+                [content, held.interactions - removed, Jsonb(held.accounts)],
+            )
+    return removed
 
 
 def of_migration(connection: psycopg.Connection, what: str, table: str, migration_id: str) -> psycopg.Cursor:

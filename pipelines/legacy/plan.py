@@ -20,6 +20,7 @@ from pipelines.legacy.stats import FIGURES, RefusedError, read_stats
 from pipelines.settings import LegacySettings
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.timestamps import EARLIEST, to_utc
+from pipelines.tombstones import NOBODY, Erased
 
 BALANCES, INTERACTIONS = "agent_opening_balances", "interaction_history"
 
@@ -58,6 +59,7 @@ REASONS = {
     "more_outcomes_than_executions": "More successes and failures than executions.",
     "ambiguous_agent": "Rows of one agent id that say different things.",
     "no_user": "Nothing names the user.",
+    "erased_user": "The user was erased.",
     "no_event_time": "The transaction has no time.",
     "bad_timestamp": "A time that is none, such as `infinity`.",
     "timestamp_out_of_range": "A time before 2000.",
@@ -112,7 +114,7 @@ class Plan:
     @property
     def content(self) -> str:
         """Digest of all that would be added. What is refused may change meanwhile: the application may be in use."""
-        return hashlib.sha256(repr((self.cut, [part.content for part in self.parts])).encode()).hexdigest()
+        return plan_content(self.cut, [part.content for part in self.parts])
 
     @property
     def migration_id(self) -> str:
@@ -120,13 +122,18 @@ class Plan:
         return self.content[:16]
 
 
-def make_plan(legacy: LegacySettings, key: PseudonymKey) -> Plan:
+def plan_content(cut: datetime, parts: list[str]) -> str:
+    """Digest of a migration of the rows with these digests."""
+    return hashlib.sha256(repr((cut, parts)).encode()).hexdigest()
+
+
+def make_plan(legacy: LegacySettings, key: PseudonymKey, erased: Erased = NOBODY) -> Plan:
     """Read the older application at one moment and judge every row. Raises LegacyError."""
     cut = datetime.combine(legacy.cut, datetime.min.time(), tzinfo=UTC)
     with open_snapshot(legacy.url) as snapshot:
         agents = snapshot.read(legacy.agents, ["id", "stats"], ["name"])
         transactions = snapshot.read(legacy.transactions, ["userId", "agentId", "status", "createdAt"], ["id"])
-    interactions = _judge_transactions(transactions, cut, key)
+    interactions = _judge_transactions(transactions, cut, key, erased)
     listed = sanitize_words(agents.rows.select("id"))["id"].drop_nulls().unique()
     return Plan(
         cut=cut,
@@ -171,7 +178,7 @@ def _figures(stats: pl.Series) -> pl.DataFrame:
     return pl.DataFrame([{**dict.fromkeys(schema), **one} for one in told], schema=schema, orient="row")
 
 
-def _judge_transactions(transactions: Received, cut: datetime, key: PseudonymKey) -> Part:
+def _judge_transactions(transactions: Received, cut: datetime, key: PseudonymKey, erased: Erased) -> Part:
     rows = transactions.rows
     words = sanitize_words(rows.select("agentId", status=briefly("status")))
     whole_row = pl.struct("userId", "agentId", "status", "createdAt").struct.json_encode()
@@ -188,6 +195,8 @@ def _judge_transactions(transactions: Received, cut: datetime, key: PseudonymKey
     problem = (
         pl.when(pl.col("user_key").is_null())
         .then(pl.lit("no_user"))
+        .when(erased.among(rows["userId"]))
+        .then(pl.lit("erased_user"))
         .when(pl.col("agent_id").is_null())
         .then(pl.lit("no_agent"))
         .when(rows["createdAt"].is_null())

@@ -1,4 +1,4 @@
-"""Conservation: every record received is clean, quarantined or a duplicate; and what the quarantine says of the day."""
+"""Conservation: every record received is clean, quarantined, a duplicate or erased; and what the quarantine says."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,13 +11,14 @@ from pipelines.validate.verdict import Finding, Verdict
 
 
 def judge_conservation(receipt: CleanReceipt, tables: Iterable[pl.DataFrame]) -> Verdict:
-    """Records received = clean + quarantined + duplicates, by source; and the clean ones are all there."""
+    """Records received = clean + quarantined + duplicates + erased, by source; and the clean ones are all there."""
     present: Counter[str] = Counter()
     for rows in tables:
         present.update(dict(rows["source"].value_counts().iter_rows()))
     findings = []
     for count in receipt.sources:
-        unaccounted = count.received - count.clean - sum(count.quarantined.values()) - count.duplicates
+        quarantined = sum(count.quarantined.values())
+        unaccounted = count.received - count.clean - quarantined - count.duplicates - count.erased
         lost = count.clean - present[count.source]
         if unaccounted:
             findings.append(Finding(rule=f"{count.source}: records", failed=unaccounted, of=count.received))
@@ -28,8 +29,10 @@ def judge_conservation(receipt: CleanReceipt, tables: Iterable[pl.DataFrame]) ->
         "clean": sum(count.clean for count in receipt.sources),
         "quarantined": sum(sum(count.quarantined.values()) for count in receipt.sources),
         "duplicates": sum(count.duplicates for count in receipt.sources),
+        "erased": sum(count.erased for count in receipt.sources),
     }
     message = "{received} received = {clean} clean + {quarantined} quarantined + {duplicates} duplicates"
+    message += " + {erased} of erased users" if figures["erased"] else ""
     return Verdict(
         check="conservation",
         severity="error",

@@ -72,7 +72,7 @@ CHECKS = (
     Check("expectations_to_watch", "warning", "Do the rows look as they usually do? (Great Expectations)"),
     Check("other_records", "error", "Do log lines and preferences keep their rules?"),
     Check("no_secrets_stored", "error", "Does text that would be stored hold nothing secret or personal?"),
-    Check("conservation", "error", "Is every record received clean, quarantined or a duplicate?"),
+    Check("conservation", "error", "Is every record received clean, quarantined, a duplicate or of an erased user?"),
     Check("quarantine_share", "error", "Is the share of refused records within what each source allows?"),
     Check("inputs", "warning", "Has every source input for the day, and is all of it complete?"),
     Check("schema_drift", "warning", "Are the fields of every source the same as before, or as agreed?"),

@@ -139,7 +139,7 @@ def _replace_receipts(connection: psycopg.Connection, receipt: CleanReceipt, kin
     )
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into agentmill.receipts_daily values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "insert into agentmill.receipts_daily values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 (
                     receipt.day,
@@ -152,6 +152,7 @@ def _replace_receipts(connection: psycopg.Connection, receipt: CleanReceipt, kin
                     Jsonb(count.quarantined),
                     count.inputs,
                     count.growing,
+                    count.erased,
                 )
                 for count in receipt.counts_of(kind)
             ],

@@ -26,8 +26,9 @@ EXPECTED = {
     "regression_candidates",
     "failure_report",
     "regression_report",
+    "retention",
 }
-GROUPS = ["extract", "executions", "warehouse", "rollups", "failures", "regression", "reports"]
+GROUPS = ["extract", "executions", "warehouse", "rollups", "failures", "regression", "reports", "retention"]
 SLOW = ("great_expectations", "pandas", "dagster_postgres")
 
 

@@ -92,7 +92,7 @@ def test_the_catalogue_shows_the_figures_of_the_day(flow, write_log, record):
     assert told["raw_app"]["dagster/row_count"] == 5
     clean = told["clean_executions"]
     assert (clean["dagster/row_count"], clean["quarantined"], clean["duplicates"]) == (5, 0, 0)
-    assert "| app | 5 | 5 | 0 | 0 |" in clean["accounts"]
+    assert "| app | 5 | 5 | 0 | 0 | 0 |" in clean["accounts"]
     assert told["executions"]["outcome"] == "published"
     for name in ("clean_executions", "quarantine", "executions", "agent_metrics_daily", "failure_signatures_daily"):
         assert told[name]["seconds"] > 0, name

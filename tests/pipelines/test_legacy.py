@@ -165,7 +165,7 @@ def test_every_row_is_accounted_for(legacy, key, postgres):
     for part, table in zip(plan.parts, ("Agent", "Transaction"), strict=True):
         ((count,),) = postgres.run(f'select count(*) from "{table}"')
         assert count == part.received == part.rows.height + part.duplicates + sum(part.refused.values())
-    assert {*REFUSED_AGENTS, *REFUSED_TRANSACTIONS} == set(REASONS)
+    assert {*REFUSED_AGENTS, *REFUSED_TRANSACTIONS, "erased_user"} == set(REASONS)
 
 
 def test_balances_are_what_the_stats_say_and_unknown_is_null(legacy, warehouse, key, tmp_path, postgres):

@@ -160,6 +160,23 @@ def test_a_mistake_about_a_database_is_told_with_its_line(change, says):
         assert words in told
 
 
+def test_former_keys_and_retention_are_told_what_is_wrong_with_them(monkeypatch):
+    monkeypatch.delenv("OLD_KEY", raising=False)
+    listed = 'former_pseudonym_keys:\n  - "${OLD_KEY}"\n'
+    assert problems(listed) == [
+        "line 1: former_pseudonym_keys: the variable OLD_KEY is not set. Set it: export OLD_KEY=..."
+    ]
+    monkeypatch.setenv("OLD_KEY", "k0:" + "ab" * 32)
+    assert [key.id for key in parse_settings(listed, Path("f")).read_former_keys()] == ["k0"]
+    monkeypatch.setenv("OLD_KEY", "k0:ab")
+    with pytest.raises(KeyProblemError, match="former_pseudonym_keys needs at least 64 hex digits"):
+        parse_settings(listed, Path("f")).read_former_keys()
+    assert problems("retention: {raw_day: 3}")[0].startswith(
+        "line 1: retention.raw_day: this key is unknown; did you mean `raw_days`?"
+    )
+    assert "greater than or equal to 1" in problems("retention: {raw_days: 0}")[0]
+
+
 @pytest.mark.parametrize("text", ["1: 2\n", "a: \x01\n"])
 def test_what_is_hardly_yaml_is_told_too(text):
     assert problems(text)[0].startswith("line 1: YAML" if "2" in text else "YAML")
