@@ -548,7 +548,7 @@ _PEOPLE = (
     ),
     Rule(
         "quoted_user",
-        rf"(?i)({B}(?:user(?:[ _-]?name)?|login|account|owner|author|role){_CLOSE}(?:{_EQUALS}|\s+){_OPEN}['\"`])"
+        rf"(?i)({B}(?:(?:user(?:[ _-]?name)?|login|account|owner){_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|role\s+)['\"`])"
         rf"[^'\"`\\\r\n{PRIVATE}]{{1,80}}",
         "<user>",
         ('authentication failed for user "annb"', 'authentication failed for user "<user>"'),
@@ -567,6 +567,13 @@ _PEOPLE = (
         "<user>",
         ("Server=db;User Id=annb;Encrypt=true", "Server=db;User Id=<user>;Encrypt=true"),
         frame="${1}{}",
+    ),
+    Rule(
+        "harmless_user",
+        rf"(?i)({B}(?:user[_-]?name|user|login)=)((?:self|cls|this|request|args|kwargs|config|user[_-]?name|user|login){B})",
+        KEEP,
+        ("create(user=self.user, login=login)", "create(user=self.user, login=login)"),
+        frame="${1}{}${2}",
     ),
     Rule(
         "assigned_user",

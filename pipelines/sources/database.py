@@ -146,12 +146,15 @@ class Table:
 
     def read_day(self, day: date) -> Iterator[pl.DataFrame]:
         """Batches of rows whose time may lie in the UTC day, each with the source's own count of all of them."""
+        with self._errors_told():
+            yield from _ahead(self._stream(self.statement(day)))
+
+    def statement(self, day: date) -> str:
+        """What the database is asked for a day: rows and their count, of one moment."""
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
         window = self._within(start, start + timedelta(days=1))
         from_window = f"from {self._rows} where {window}"
-        sql = f"select {self._selected(are_dated=True)}, (select count(*) {from_window}) as {COUNTED} {from_window}"
-        with self._errors_told():
-            yield from _ahead(self._stream(sql))
+        return f"select {self._selected(are_dated=True)}, (select count(*) {from_window}) as {COUNTED} {from_window}"
 
     def sample(self, most: int) -> pl.DataFrame:
         """Some rows, whichever the database finds first."""

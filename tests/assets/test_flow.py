@@ -136,7 +136,7 @@ def test_a_blocked_day_does_not_hold_up_the_others_of_its_range(flow, write_log,
 
 
 def test_what_goes_wrong_is_told_without_quoting_data(flow, write_log, record, monkeypatch):
-    def stumble(*_):
+    def stumble(*_, **__):
         raise ValueError("cannot read ophelia.canary@example.org")
 
     write_log(*records_of(record, DAY), name="a.ndjson")

@@ -84,7 +84,7 @@ class World:
         for source in sources:
             extract(source, days, self.lake, NOW, keys=[self.key, *former])
         for day in days:
-            receipt = clean(day, sources, self.lake, self.key, self.settings.read_prices(), former)
+            receipt = clean(day, sources, self.lake, self.key, self.settings.read_prices(), former_keys=former)
             validate(day, sources, self.lake, self.settings.read_prices())
             for kind in receipt.types():
                 publish_records(kind, day, self.lake, self.warehouse)
@@ -295,7 +295,7 @@ def test_a_restored_warehouse_or_lake_learns_from_the_other(world, without_ann):
 
 
 def test_what_was_interrupted_is_finished_by_the_same_again(world, without_ann, monkeypatch):
-    def stumble(*_):
+    def stumble(*_, **__):
         raise ConnectionError
 
     for name in ("validate", "derive_day", "forget"):
@@ -308,7 +308,7 @@ def test_what_was_interrupted_is_finished_by_the_same_again(world, without_ann, 
 
 
 def test_a_refused_record_goes_although_the_first_attempt_was_interrupted(world, monkeypatch):
-    def stumble(*_):
+    def stumble(*_, **__):
         raise ConnectionError
 
     odd = records_of(DAY, "eve", 1)[2]
@@ -364,7 +364,7 @@ def test_records_that_raw_days_still_hold_are_dropped_when_they_are_cleaned(reco
     erased = Erased(frozenset(pseudonyms_of("ann@example.org", [key])), (key,))
     write_log(record(), record(user="bob"), record(user=None), record(state="limbo"))
     parts = [batch for file in list_files(source()).ready for batch in FileReading(source(), file)]
-    done = clean_records(parts, source(), key, NOW, DAY, erased)
+    done = clean_records(parts, source(), key, NOW, DAY, erased=erased)
     assert (done.rows.height, done.quarantine.height, done.erased) == (2, 0, 2)
 
 
