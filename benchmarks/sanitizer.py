@@ -147,6 +147,7 @@ class SameRules:
 def _translate(pattern: str) -> re.Pattern[str]:
     """A Rust regex as Python spells it."""
     spelt = pattern.replace(r"(?-u:\b)", r"\b").replace(r"\p{L}{", f"[{_LETTERS}]{{").replace(r"\p{L}", _LETTERS)
+    spelt = spelt.replace(r"\p{Lu}", "[A-ZÀ-ÖØ-Þ]").replace(r"\p{Ll}", "[a-zß-öø-ÿ]")
     return re.compile(re.sub(r"\\x\{([0-9A-F]{4})\}", lambda found: chr(int(found[1], 16)), spelt), re.ASCII)
 
 
