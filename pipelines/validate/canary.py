@@ -1,7 +1,7 @@
 """Does stored text hold what it must not? The detectors share no pattern with the sanitizer that they watch."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import polars as pl
@@ -13,6 +13,7 @@ from pipelines.validate.verdict import Finding, Verdict
 
 _MOST_TEXTS = 20_000
 """Distinct texts of a column that are looked at."""
+_READ_TOGETHER = 10
 _MOST_EXAMPLES = 5
 _DIGESTS = {"row_hash", "user_key", "session_key"}
 _FILE_ENDINGS = {"png", "jpg", "jpeg", "svg", "gif", "js", "ts", "json", "yml", "yaml", "txt"}
@@ -71,9 +72,7 @@ def judge_secrets(receipt: CleanReceipt, lake: Lake) -> Verdict:
     """Nothing secret or personal stands in a sample of what is about to be stored. Findings never quote it."""
     findings, looked_at = [], 0
     for kind in receipt.types():
-        for name in _text_columns(kind):
-            texts = [_texts(lake.read(part, [name]).to_series()) for part in receipt.parts_of(kind) if part.rows]
-            sample = _sample(texts)
+        for name, sample in _samples(kind, receipt, lake):
             looked_at += len(sample)
             findings += [
                 Finding(
@@ -117,6 +116,18 @@ def _confirmed(suspects: pl.Series, detector: _Detector) -> list[str]:
 def _text_columns(kind: RecordType) -> list[str]:
     texts = (pl.String(), pl.List(pl.String()))
     return [column.name for column in kind.columns if column.dtype in texts and column.name not in _DIGESTS]
+
+
+def _samples(kind: RecordType, receipt: CleanReceipt, lake: Lake) -> Iterator[tuple[str, pl.Series]]:
+    """Each text column and the texts of it that are looked at. Some columns are read at once, to bound memory."""
+    names, parts = _text_columns(kind), [part for part in receipt.parts_of(kind) if part.rows]
+    for start in range(0, len(names), _READ_TOGETHER):
+        together = names[start : start + _READ_TOGETHER]
+        texts: dict[str, list[pl.Series]] = {name: [] for name in together}
+        for part in parts:
+            for values in lake.read(part, together):
+                texts[values.name].append(_texts(values))
+        yield from ((name, _sample(found)) for name, found in texts.items())
 
 
 def _texts(values: pl.Series) -> pl.Series:
