@@ -18,16 +18,17 @@ def apply_contract(records: pl.DataFrame, source: Source, drift: Sequence[Drift]
     """The records as the contract lets them through; they change only where fields have.
 
     `discard_value` takes out fields that are new and values of another type; `discard_row` refuses the records that
-    have one, and all where a field that they should have is gone.
+    have one, and those without a field that they should have.
     """
     if not drift or source.contract not in ("discard_value", "discard_row"):
         return records
     record = records["record"]
-    deviates = {change.field: _deviates(record, change, source) for change in drift}
     if source.contract == "discard_value":
         for change in drift:
-            record = _without(record, change, deviates[change.field])
+            record = _without(record, change, _deviates(record, change, source))
         return records.with_columns(record.alias("record"))
+    # A field may be gone from some records and of another type in others: each change counts.
+    deviates = {str(place): _deviates(record, change, source) for place, change in enumerate(drift)}
     is_refused = pl.DataFrame(deviates).select(pl.any_horizontal(pl.all())).to_series() & records["problem"].is_null()
     return records.with_columns(
         problem=pl.when(is_refused).then(pl.lit("schema_drift")).otherwise("problem"),

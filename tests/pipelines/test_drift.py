@@ -250,6 +250,19 @@ def test_a_field_that_goes_in_the_middle_of_a_day_is_noticed(tmp_path, read):
     assert cleaned.sources[0].quarantined == {"schema_drift": 1}
 
 
+def test_a_field_that_is_gone_from_one_record_and_retyped_in_another_refuses_both(tmp_path, read):
+    logs = Files(tmp_path / "logs")
+    logs.write(DAY)
+    read(logs, DAY, "discard_row")
+    logs.write(NEXT)
+    late = {"agent": "a", "state": "failed", "started": f"{NEXT}T20:00:00Z", "tag": "T"}
+    logs.add(NEXT, {**late, "id": "without"})
+    logs.add(NEXT, {**late, "id": "as text", "cost": "0.5"})
+    receipt, cleaned, _, _ = read(logs, NEXT, "discard_row")
+    assert sorted((one.change, one.records) for one in receipt.drift) == [("removed", 1), ("retyped", 1)]
+    assert cleaned.sources[0].quarantined == {"schema_drift": 2}
+
+
 def test_ids_as_keys_are_no_schema(tmp_path, read):
     logs = Files(tmp_path / "logs")
     logs.write(DAY)
