@@ -29,6 +29,7 @@ def erase_user(
     restored: Annotated[
         bool, typer.Option("--restored", help="Ask for nobody: erase again whoever was erased, after a restore.")
     ] = False,
+    tenant: Annotated[str, typer.Option(help="Whose user it is, where sources name tenants.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Erase a user everywhere and for good. The id is asked for, or read from standard input; it is never kept."""
@@ -40,7 +41,8 @@ def erase_user(
         if not user_keys:
             stop("Nobody was ever erased here: there is nothing to erase again.")
     else:
-        user_keys = pseudonyms_of(_ask(), keys)
+        _check_tenant(tenant, settings)
+        user_keys = pseudonyms_of(_ask(), tenant, keys)
         if not user_keys:
             stop("No id of a user came in: type it, or give it on standard input.")
         warehouse, lake = open_warehouse(settings), settings.open_lake()
@@ -72,6 +74,14 @@ def retain_data(
         print_json({"outcome": "planned" if dry_run else "dropped", "drops": [asdict(one) for one in drops]})
     else:
         _tell_drops(drops, dry_run=dry_run)
+
+
+def _check_tenant(tenant: str, settings: Settings) -> None:
+    """A user of an unknown tenant would be certified as erased, and stay."""
+    tenants = {owner.tenant for owner in (*settings.sources.values(), settings.legacy) if owner} or {""}
+    if tenant not in tenants:
+        known = ", ".join(f"--tenant {name}" if name else "none" for name in sorted(tenants))
+        stop(f"No source has {f'the tenant `{tenant}`' if tenant else 'users without a tenant'}; there is: {known}.")
 
 
 def _ask() -> str:

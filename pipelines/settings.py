@@ -24,6 +24,7 @@ from pipelines.sources.database import check_url
 from pipelines.sources.kinds import DEFAULT_KIND, KINDS, AnySource, default_kind
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.presets import apply_preset, preset_names
+from pipelines.sources.source import TenantName
 
 CONFIG_VARIABLE = "AGENTMILL_CONFIG"
 DEFAULT_CONFIG = Path("agentmill.yaml")
@@ -79,6 +80,7 @@ class LegacySettings(BaseModel):
     cut: date = Field(description="What happened before 00:00 UTC of this day is the older application's.")
     agents: str = Field("Agent", description="Its table of agents, with its schema where it is not the default one.")
     transactions: str = Field("Transaction", description="Its table of transactions.")
+    tenant: TenantName = Field("", description="The tenant whose users they are, as its source has it.")
 
     @field_validator("url")
     @classmethod

@@ -24,11 +24,11 @@ class Erased:
     user_keys: frozenset[str] = frozenset()
     keys: tuple[PseudonymKey, ...] = ()
 
-    def among(self, users: pl.Series) -> pl.Series:
-        """Which of some ids of users are of erased ones; an unknown user is none of them."""
+    def among(self, users: pl.Series, tenant: str) -> pl.Series:
+        """Which of some ids of a tenant's users are of erased ones; an unknown user is none of them."""
         is_erased = pl.Series([False]).new_from_index(0, len(users))
         for key in self.keys if self.user_keys else ():
-            pseudonyms = pseudonymize(users, "user", key)
+            pseudonyms = pseudonymize(users, "user", key.of(tenant))
             is_erased |= pseudonyms.is_in(list(self.user_keys)).fill_null(value=False)
         return is_erased
 
@@ -39,16 +39,16 @@ class Erased:
         if not self.user_keys or "user" not in source.mapping or not is_usable.any():
             return is_erased
         users = map_records(records.filter(is_usable), source, only=["user"])["user"]
-        return is_erased.scatter(is_usable.arg_true(), self.among(to_text(users)))
+        return is_erased.scatter(is_usable.arg_true(), self.among(to_text(users), source.tenant))
 
 
 NOBODY = Erased()
 
 
-def pseudonyms_of(user: str, keys: Iterable[PseudonymKey]) -> list[str]:
-    """The pseudonyms of one user under every key, the id read as a record's is; none where it is empty."""
+def pseudonyms_of(user: str, tenant: str, keys: Iterable[PseudonymKey]) -> list[str]:
+    """The pseudonyms of a tenant's user under every key, the id read as a record's is; none where it is empty."""
     known = to_text(pl.Series([user], dtype=pl.String)).drop_nulls()
-    return [pseudonym for key in keys for pseudonym in pseudonymize(known, "user", key)]
+    return [pseudonym for key in keys for pseudonym in pseudonymize(known, "user", key.of(tenant))]
 
 
 def read_erased(lake: Lake, keys: Iterable[PseudonymKey]) -> Erased:

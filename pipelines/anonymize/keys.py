@@ -2,7 +2,7 @@
 
 import secrets
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 KEY_BYTES = 32
@@ -14,10 +14,15 @@ class KeyProblemError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PseudonymKey:
-    """A secret with a public id. The id is part of every pseudonym, so that keys can change."""
+    """A secret with a public id, for one tenant. The id is part of every pseudonym, so that keys can change."""
 
     id: str
     secret: bytes = field(repr=False)
+    tenant: str = ""
+
+    def of(self, tenant: str) -> "PseudonymKey":
+        """The same key for the users of another tenant: who has the same id there has another pseudonym."""
+        return replace(self, tenant=tenant)
 
 
 def parse_key(text: str, origin: str) -> PseudonymKey:

@@ -10,7 +10,7 @@ _DIGITS = 32
 
 
 def pseudonymize(values: pl.Series, domain: str, key: PseudonymKey) -> pl.Series:
-    """`<key id>_<hex>`: HMAC-SHA256 (RFC 2104) over domain and value, so that columns do not join by accident.
+    """`<key id>_<hex>`: HMAC-SHA256 (RFC 2104) over domain, tenant and value, so that nothing joins by accident.
 
     Null and empty text are null.
     """
@@ -31,6 +31,7 @@ def digest(values: pl.Series, domain: str, key: PseudonymKey) -> pl.Series:
 
 
 def _hmac(value: pl.Expr, domain: str, key: PseudonymKey) -> pl.Expr:
-    message = pl.concat_str(pl.lit(f"{domain}\x1f"), value)
+    place = f"{domain}/{key.tenant}" if key.tenant else domain  # neither holds a slash
+    message = pl.concat_str(pl.lit(f"{place}\x1f"), value)
     hashed: pl.Expr = message.chash.hmac_sha256(key=key.secret.hex())  # type: ignore[attr-defined]
     return hashed.str.head(_DIGITS)

@@ -179,14 +179,14 @@ def clean_records(  # noqa: PLR0913 - what a row is a function of
     for records in parts:
         is_usable = pl.col("problem").is_null()
         drafts = _draft(records.filter(is_usable), source, key, read_at)
-        if (is_erased := erased.among(drafts["user"])).any():
+        if (is_erased := erased.among(drafts["user"], source.tenant)).any():
             erased_count += int(is_erased.sum())
             drafts = drafts.filter(~is_erased)
         unusable = records.filter(~is_usable).with_columns(pl.lit(None, pl.String).alias("detail"), text="received")
         rejected += [
             as_quarantine(refused, source, day, sanitizer) for refused in (unusable, drafts.filter(~is_usable))
         ]
-        rows = anonymize(drafts.filter(is_usable), kind, key, sanitizer)
+        rows = anonymize(drafts.filter(is_usable), kind, key.of(source.tenant), sanitizer)
         accepted.append(rows.match_to_schema(kind.schema, extra_columns="ignore"))
     latest, duplicates = keep_latest(pl.concat(accepted), kind)
     return Cleaned(latest, pl.concat([QUARANTINE.to_frame(), *rejected]), duplicates, erased_count)

@@ -133,7 +133,7 @@ def make_plan(legacy: LegacySettings, key: PseudonymKey, erased: Erased = NOBODY
     with open_snapshot(legacy.url) as snapshot:
         agents = snapshot.read(legacy.agents, ["id", "stats"], ["name"])
         transactions = snapshot.read(legacy.transactions, ["userId", "agentId", "status", "createdAt"], ["id"])
-    interactions = _judge_transactions(transactions, cut, key, erased)
+    interactions = _judge_transactions(transactions, cut, key.of(legacy.tenant), erased)
     listed = sanitize_words(agents.rows.select("id"))["id"].drop_nulls().unique()
     return Plan(
         cut=cut,
@@ -195,7 +195,7 @@ def _judge_transactions(transactions: Received, cut: datetime, key: PseudonymKey
     problem = (
         pl.when(pl.col("user_key").is_null())
         .then(pl.lit("no_user"))
-        .when(erased.among(rows["userId"]))
+        .when(erased.among(rows["userId"], key.tenant))
         .then(pl.lit("erased_user"))
         .when(pl.col("agent_id").is_null())
         .then(pl.lit("no_agent"))

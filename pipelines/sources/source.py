@@ -65,6 +65,10 @@ def _known_timezone(name: str) -> str:
     return name
 
 
+TenantName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,40}$")]
+"""Whose users they are: the same id under two tenants is two people. Empty where there is but one tenant."""
+
+
 def _known_reason(name: str) -> str:
     if name not in QUARANTINE_REASONS:
         raise ValueError(f"`{name}` is not a quarantine reason; there are: {', '.join(QUARANTINE_REASONS)}")
@@ -83,6 +87,7 @@ class Source(BaseModel):
     ]
     attributes: Annotated[dict[str, str], BeforeValidator(_named_paths), AfterValidator(_plain_paths)] = {}
     types: dict[str, FieldType] = {}
+    tenant: TenantName = ""
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
     cache_tokens: Literal["included", "separate"] = "included"
     compute_cost: bool = True

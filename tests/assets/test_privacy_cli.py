@@ -80,6 +80,7 @@ def test_the_id_is_typed_twice_and_unseen_at_a_terminal(monkeypatch):
         ([], " \n", 2, "No id of a user came in"),
         ([], "ann\nbob\n", 2, "one user at a time"),
         (["--restored"], "", 2, "Nobody was ever erased"),
+        (["--tenant", "acme"], "ann\n", 2, "No source has the tenant `acme`"),
     ],
 )
 def test_what_cannot_be_done_is_told(agentmill, configured, words, said, code, tells):
@@ -87,6 +88,20 @@ def test_what_cannot_be_done_is_told(agentmill, configured, words, said, code, t
     assert told.exit_code == code
     assert tells in told.output
     assert configured.read("select count(*) from agentmill.erased_users").item() == 0
+
+
+def test_a_user_is_erased_of_one_tenant_only(agentmill, configured, write_log, record, tmp_path):
+    config = json.loads((tmp_path / "agentmill.yaml").read_text())
+    config["sources"]["app"]["tenant"] = "acme"
+    (tmp_path / "agentmill.yaml").write_text(json.dumps(config))
+    write_log(record())
+    settings = load_settings()
+    extract(settings.sources["app"], [DAY], settings.open_lake(), datetime.now(UTC))
+    refused = agentmill("erase-user", said="ann@example.org\n")
+    assert refused.exit_code == 2
+    assert "users without a tenant; there is: --tenant acme" in refused.output
+    erased = agentmill("erase-user", "--tenant", "acme", "--json", said="ann@example.org\n")
+    assert json.loads(erased.stdout)["raw_records"] == 1
 
 
 def test_what_is_old_is_planned_and_then_dropped(agentmill, configured, write_log, record):

@@ -25,7 +25,7 @@ from pipelines.privacy.retention import retain
 from pipelines.regression import publish_candidates
 from pipelines.settings import LegacySettings, RetentionSettings, parse_settings
 from pipelines.sources.files import FileReading, list_files
-from pipelines.tombstones import Erased, pseudonyms_of, read_erased, write_tombstones
+from pipelines.tombstones import NOBODY, Erased, pseudonyms_of, read_erased, write_tombstones
 from pipelines.validate import validate
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.executions import account, publish_records, published_day
@@ -95,7 +95,7 @@ class World:
         return self
 
     def keys_of(self, user):
-        return pseudonyms_of(user, [self.key, *self.settings.read_former_keys()])
+        return pseudonyms_of(user, "", [self.key, *self.settings.read_former_keys()])
 
     def erase(self, user="ann"):
         return erase(self.keys_of(user), self.settings, self.lake, self.warehouse, NOW)
@@ -361,7 +361,7 @@ def test_transactions_of_an_older_application_stay_away(world, postgres, tmp_pat
 
 
 def test_records_that_raw_days_still_hold_are_dropped_when_they_are_cleaned(record, source, key, write_log):
-    erased = Erased(frozenset(pseudonyms_of("ann@example.org", [key])), (key,))
+    erased = Erased(frozenset(pseudonyms_of("ann@example.org", "", [key])), (key,))
     write_log(record(), record(user="bob"), record(user=None), record(state="limbo"))
     parts = [batch for file in list_files(source()).ready for batch in FileReading(source(), file)]
     done = clean_records(parts, source(), key, NOW, DAY, erased=erased)
@@ -369,11 +369,26 @@ def test_records_that_raw_days_still_hold_are_dropped_when_they_are_cleaned(reco
 
 
 def test_users_are_found_whatever_the_type_of_their_ids(source, key):
-    erased = Erased(frozenset(pseudonyms_of("7", [key])), (key,))
+    erased = Erased(frozenset(pseudonyms_of("7", "", [key])), (key,))
     records = pl.DataFrame({"record": [{"user": 7}, {"user": 70}, {"user": None}], "problem": [None] * 3})
     torn = pl.DataFrame({"record": [None], "problem": ["malformed"]}, schema={**records.schema, "problem": pl.String})
     rows = pl.concat([records.cast({"problem": pl.String}), torn])
     assert erased.own(rows, source()).to_list() == [True, False, False, False]
+
+
+def test_an_id_of_two_tenants_is_two_users(record, source, key, write_log):
+    write_log(record(user="7"), record(user="8"))
+    ours, theirs = source(tenant="acme"), source(tenant="globex")
+
+    def cleaned(of, erased=NOBODY):
+        parts = [batch for file in list_files(of).ready for batch in FileReading(of, file)]
+        return clean_records(parts, of, key, NOW, DAY, erased=erased)
+
+    users = [cleaned(of).rows["user_key"].to_list() for of in (source(), ours, theirs)]
+    assert len({user for keys in users for user in keys}) == 6
+    assert users[1] == [*pseudonyms_of("7", "acme", [key]), *pseudonyms_of("8", "acme", [key])]
+    gone = Erased(frozenset(pseudonyms_of("7", "acme", [key])), (key,))
+    assert [cleaned(of, gone).erased for of in (source(), ours, theirs)] == [0, 1, 0]
 
 
 def test_ids_are_read_as_records_are(world):
