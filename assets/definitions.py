@@ -2,13 +2,14 @@
 
 import dagster as dg
 
-from assets import automation, failures, regression, report, retention, rollup
+from assets import automation, failures, regression, report, retention
 from assets.clean import clean_assets
 from assets.extract import raw_asset
+from assets.publication import published_day_asset
 from assets.resources import Mill
 from assets.warehouse import published_asset
 from pipelines.clean import CLEAN_EXECUTIONS, types_of
-from pipelines.record_types import RECORD_TYPES
+from pipelines.record_types import EXECUTIONS, RECORD_TYPES
 from pipelines.settings import Settings, find_config, load_settings
 
 
@@ -19,9 +20,12 @@ def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
         assets=[
             *(raw_asset(source) for source in settings.sources.values()),
             clean_assets(settings.sources.values()),
-            *(published_asset(kind, cleaned.get(kind.name, CLEAN_EXECUTIONS)) for kind in RECORD_TYPES.values()),
-            rollup.rollups,
-            failures.failure_signatures_daily,
+            published_day_asset(CLEAN_EXECUTIONS),
+            *(
+                published_asset(kind, cleaned.get(name, CLEAN_EXECUTIONS))
+                for name, kind in RECORD_TYPES.items()
+                if kind is not EXECUTIONS
+            ),
             failures.failure_clusters,
             regression.regression_candidates,
             report.failure_report,

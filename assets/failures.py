@@ -1,36 +1,12 @@
-"""Failures with an identity: each day's facts, and the clusters over all days."""
+"""Failures with an identity over all days."""
 
 import dagster as dg
 
-from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import table
-from pipelines.failures import COLUMNS, publish_clusters, publish_signatures
-from pipelines.warehouse.executions import published_day
+from pipelines.failures import publish_clusters
 
 _TOP = 10
-
-
-@dg.asset(
-    deps=["executions"],
-    partitions_def=daily,
-    backfill_policy=whole_range,
-    retry_policy=patience,
-    group_name="failures",
-    kinds={"polars", "postgres"},
-    owners=["team:on-call"],
-)
-@guarded
-def failure_signatures_daily(context: dg.AssetExecutionContext, mill: Mill) -> None:
-    """What failed on a day, by the identity of its message. Grain: UTC day and signature."""
-    for day in each_day(context, "fingerprint"):
-        published = published_day(day, mill.lake, mill.warehouse, COLUMNS)
-        if published is not None:
-            facts = publish_signatures(published, mill.warehouse)
-            context.add_asset_metadata(
-                {"dagster/row_count": facts.height, "failures": int(facts["occurrence_count"].sum())},
-                partition_key=day.isoformat(),
-            )
 
 
 @dg.asset(

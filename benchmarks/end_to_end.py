@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,18 +26,12 @@ from pipelines.clean import CLEAN_EXECUTIONS, CleanReceipt, clean
 from pipelines.demo.logs import app_record
 from pipelines.demo.traffic import FIRST_DAY, traffic
 from pipelines.extract import extract
-from pipelines.failures import COLUMNS as FAILURES
-from pipelines.failures import categorize_failures, publish_signatures
-from pipelines.lake import Lake
-from pipelines.record_types import EXECUTIONS
-from pipelines.rollup import COLUMNS as ROLLUP
-from pipelines.rollup import roll_up
+from pipelines.publication import publish_day
 from pipelines.settings import Settings, parse_settings
 from pipelines.validate import validate
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.copying import copy_frame
-from pipelines.warehouse.executions import PublishedDay, publish_records, published_day
 
 DAY = FIRST_DAY
 _IMPORT = "(import of checks)"
@@ -129,17 +123,9 @@ def pipeline(folder: Path) -> list[dict[str, float | str]]:
     meter.measure("clean", lambda: clean(DAY, sources, lake, KEY, prices))
     meter.measure(_IMPORT, lambda: __import__("great_expectations"))
     meter.measure("validate", lambda: validate(DAY, sources, lake, prices))
-    meter.measure("publish", lambda: publish_records(EXECUTIONS, DAY, lake, warehouse))
-    meter.measure("roll up", lambda: roll_up(_read(lake, warehouse, ROLLUP), categorize_failures, warehouse))
-    meter.measure("fingerprint", lambda: publish_signatures(_read(lake, warehouse, FAILURES), warehouse))
-    return meter.rows
-
-
-def _read(lake: Lake, warehouse: Warehouse, columns: Sequence[str]) -> PublishedDay:
-    day = published_day(DAY, lake, warehouse, columns)
-    if day is None:
+    if meter.measure("publish", lambda: publish_day(DAY, lake, warehouse)[0].outcome) != "published":
         raise SystemExit("the day was not published")
-    return day
+    return meter.rows
 
 
 def bare_copy(folder: Path) -> list[dict[str, float | str]]:

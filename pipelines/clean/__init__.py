@@ -112,7 +112,11 @@ class CleanReceipt(Receipt):
 
     def types(self) -> list[RecordType]:
         """The types of records the day is made of: executions, and what other sources there were."""
-        return [EXECUTIONS, *(kind for kind in RECORD_TYPES.values() if kind.name in self.others)]
+        return [EXECUTIONS, *self.other_types()]
+
+    def other_types(self) -> list[RecordType]:
+        """The types of records beside executions."""
+        return [kind for kind in RECORD_TYPES.values() if kind.name in self.others]
 
 
 def clean(  # noqa: PLR0913 - what a day is a function of

@@ -21,7 +21,8 @@ from pipelines.legacy.held import forget
 from pipelines.pricing.book import PriceBook
 from pipelines.privacy import PrivacyError
 from pipelines.privacy.buried import bury
-from pipelines.privacy.published import COLUMNS, count_rows, days_of, derive_day, strike_rows
+from pipelines.privacy.published import count_rows, days_of, strike_rows
+from pipelines.publication import publish_day
 from pipelines.record_types import EXECUTIONS, RECORD_TYPES, RecordType
 from pipelines.regression import publish_candidates
 from pipelines.report import write_failure_report, write_regression_report
@@ -31,7 +32,7 @@ from pipelines.sources.source import Source
 from pipelines.tombstones import Erased
 from pipelines.validate import validate
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.executions import publish_records, published_day
+from pipelines.warehouse.executions import publish_records
 
 _OUT_OF_REACH = (
     "the sources themselves: delete the user there too; until then the records are read, and dropped, each time",
@@ -191,10 +192,9 @@ def _rebuild(day: date, work: _Work) -> None:
     if not validate(day, sources, lake, prices).is_publishable:
         told.blocked_days.append(day)
         return
-    for kind in after.types():
+    publish_day(day, lake, work.warehouse)
+    for kind in after.other_types():
         publish_records(kind, day, lake, work.warehouse)
-    if (published := published_day(day, lake, work.warehouse, COLUMNS)) is not None:
-        derive_day(published, work.warehouse)
 
 
 def _is_whole(day: date, receipt: CleanReceipt, work: _Work) -> bool:

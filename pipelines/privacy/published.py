@@ -8,18 +8,15 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from pipelines import failures, rollup
 from pipelines.execution import EXECUTION
-from pipelines.failures import SIGNATURES, categorize_failures, publish_signatures
+from pipelines.failures import SIGNATURES
 from pipelines.legacy.plan import INTERACTIONS
+from pipelines.publication import COLUMNS, publish_derived
 from pipelines.record_types import EXECUTIONS, RECORD_TYPES
-from pipelines.rollup import USER_DAILY, roll_up
+from pipelines.rollup import USER_DAILY
 from pipelines.warehouse.connection import SCHEMA, Warehouse
 from pipelines.warehouse.executions import PublishedDay
 from pipelines.warehouse.ledger import content_digest, loaded_content, loading
-
-COLUMNS = tuple(dict.fromkeys((*rollup.COLUMNS, *failures.COLUMNS, "execution_id")))
-"""What everything derived from a day's executions reads of them."""
 
 _IS_THEIRS = "user_key = any(%s)"
 _TOLD = {**dict.fromkeys((*RECORD_TYPES, USER_DAILY, INTERACTIONS), _IS_THEIRS), SIGNATURES: "user_keys && %s::text[]"}
@@ -46,12 +43,6 @@ def days_of(warehouse: Warehouse, user_keys: Sequence[str]) -> set[date]:
         return {day for table in _TOLD if table != INTERACTIONS for day in _days(connection, table, user_keys)}
 
 
-def derive_day(day: PublishedDay, warehouse: Warehouse) -> None:
-    """Publish what is derived from a day alone."""
-    roll_up(day, categorize_failures, warehouse)
-    publish_signatures(day, warehouse)
-
-
 def strike_rows(warehouse: Warehouse, user_keys: Sequence[str]) -> set[date]:
     """Take out, row by row, what the clean zone could not: days that a check blocks or that the lake lacks.
 
@@ -65,7 +56,7 @@ def strike_rows(warehouse: Warehouse, user_keys: Sequence[str]) -> set[date]:
                 with loading(connection, table, day), connection.transaction():
                     _strike_records(connection, table, day, keys)
                 if table == EXECUTIONS.name:
-                    derive_day(_as_published(connection, day), warehouse)
+                    publish_derived(_as_published(connection, day), warehouse)
                 struck.add(day)
         struck |= _strike_derived(connection, keys)
     return struck

@@ -1,6 +1,6 @@
 """A clean day into the tables of its records, with the receipts that account for it: only if its verdict allows it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date
 from typing import Literal
 
@@ -14,6 +14,7 @@ from pipelines.lake import Lake
 from pipelines.record_types import EXECUTIONS, RecordType
 from pipelines.sources.source import Source
 from pipelines.validate import read_verdict
+from pipelines.validate.verdict import Verdict
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.ledger import (
     Basis,
@@ -24,7 +25,7 @@ from pipelines.warehouse.ledger import (
     loading,
     while_published,
 )
-from pipelines.warehouse.publish import publish_locked
+from pipelines.warehouse.publish import Tables, locked, publish_locked, replace_locked
 
 
 class Publication(BaseModel, frozen=True):
@@ -34,6 +35,18 @@ class Publication(BaseModel, frozen=True):
     outcome: Literal["published", "unchanged", "blocked"]
     rows: int
     reasons: list[str] = []
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the check `published` says of it."""
+        blocked = self.outcome == "blocked"
+        return Verdict(
+            check="published",
+            severity="error",
+            passed=not blocked,
+            message=f"kept out: {'; '.join(self.reasons)}" if blocked else self.outcome,
+            figures={"rows": self.rows},
+        )
 
 
 class PublishedDay(BaseModel, frozen=True, arbitrary_types_allowed=True):
@@ -49,6 +62,10 @@ class PublishedDay(BaseModel, frozen=True, arbitrary_types_allowed=True):
         return while_published(EXECUTIONS.name, self.day, self.content)
 
 
+Derive = Callable[[PublishedDay], Tables]
+"""What is derived from a day alone, and appears with it."""
+
+
 class DayAccount(BaseModel, frozen=True):
     """A day's records by source, and whether readers see them as they were cleaned last."""
 
@@ -59,10 +76,13 @@ class DayAccount(BaseModel, frozen=True):
     warnings: dict[str, str]
 
 
-def publish_records(kind: RecordType, day: date, lake: Lake, warehouse: Warehouse) -> Publication:
+def publish_records(
+    kind: RecordType, day: date, lake: Lake, warehouse: Warehouse, derive: Derive = lambda _: []
+) -> Publication:
     """Publish a clean day's records of one type, unless a check blocks it or nobody judged it: the old day stays then.
 
-    The day is read under its lock: of two runs, the one that publishes last publishes what was cleaned last.
+    What is derived from the day appears in the same moment. The day is read under its lock: of two runs, the one that
+    publishes last publishes what was cleaned last.
     """
     with warehouse.connect() as connection, loading(connection, kind.name, day):
         verdict, receipt = read_verdict(day, lake), lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
@@ -75,7 +95,17 @@ def publish_records(kind: RecordType, day: date, lake: Lake, warehouse: Warehous
             return Publication(day=day, outcome="blocked", rows=count, reasons=verdict.reasons)
         load = Load(table=kind.name, day=day, content=_content(receipt, kind), rows=count, key_id=receipt.key_id)
         rows = pl.concat([kind.schema.to_frame(), *(lake.read(part) for part in parts)])
-        changed = publish_locked(connection, load, rows, also=lambda within: _replace_receipts(within, receipt, kind))
+        derived = derive(PublishedDay(day=day, content=load.content, rows=rows))
+        with locked(connection, derived):
+
+            def _also(within: psycopg.Connection) -> None:
+                _replace_receipts(within, receipt, kind)
+                replace_locked(within, derived)
+
+            changed = publish_locked(connection, load, rows, _also)
+            if not changed:
+                with connection.transaction():
+                    replace_locked(connection, derived)
     return Publication(day=day, outcome="published" if changed else "unchanged", rows=count)
 
 
@@ -87,23 +117,6 @@ def held_days(
         return days
     with warehouse.connect() as connection:
         return [day for day in days if loaded_content(connection, kind.name, day) is not None]
-
-
-def published_day(day: date, lake: Lake, warehouse: Warehouse, columns: Sequence[str]) -> PublishedDay | None:
-    """These columns of a day's executions as published; None where another clean day, or none, is published.
-
-    A blocked day keeps its old rows in the warehouse, and so must keep everything that was derived from them.
-    """
-    receipt = lake.receipt(CLEAN_EXECUTIONS, day, CleanReceipt)
-    if receipt is None:
-        return None
-    with warehouse.connect() as connection:
-        published = loaded_content(connection, EXECUTIONS.name, day)
-    if published != _content(receipt, EXECUTIONS):
-        return None
-    return PublishedDay(
-        day=day, content=published, rows=pl.concat([lake.read(part, columns) for part in receipt.parts])
-    )
 
 
 def account(day: date, lake: Lake, warehouse: Warehouse) -> DayAccount | None:

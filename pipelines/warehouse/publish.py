@@ -10,7 +10,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 Also = Callable[[psycopg.Connection], None]
 """Writes that belong to the same moment as a swap."""
 
+Tables = Sequence[tuple[Load, pl.DataFrame]]
+"""Small tables, each with the rows of one of its days, or of all."""
+
 
 class IncompleteLoadError(Exception):
     """Fewer or other rows arrived in the database than were sent; the old day is untouched."""
@@ -51,7 +54,7 @@ def publish_partition(warehouse: Warehouse, load: Load, rows: pl.DataFrame, also
 
 def publish_locked(connection: psycopg.Connection, load: Load, rows: pl.DataFrame, also: Also) -> bool:
     """Do what `publish_partition` does, where the caller holds the day's lock."""
-    if is_loaded(connection, load) and _exists(connection, PARTITIONS, _day_name(load)):
+    if _is_published(connection, load):
         return False
     _stage(connection, load, rows)
     _attach_month(connection, load)
@@ -60,28 +63,47 @@ def publish_locked(connection: psycopg.Connection, load: Load, rows: pl.DataFram
     return True
 
 
-def replace_rows(warehouse: Warehouse, tables: Sequence[tuple[Load, pl.DataFrame]], basis: Basis) -> bool:
+def _is_published(connection: psycopg.Connection, load: Load) -> bool:
+    """Whether the load is the day's partition already."""
+    return is_loaded(connection, load) and _exists(connection, PARTITIONS, _day_name(load))
+
+
+def replace_rows(warehouse: Warehouse, tables: Tables, basis: Basis) -> bool:
     """Make the rows each table's day (the whole table, for ALL_DAYS), and report whether anything changed.
 
     For small tables: one transaction deletes and inserts, so readers see all the old rows or all the new ones.
     Raises BusyError, also where the basis of the rows is gone, and IncompleteLoadError.
     """
-    with warehouse.connect() as connection, contextlib.ExitStack() as locks:
-        for load, _ in sorted(tables, key=lambda pair: pair[0].table):
-            locks.enter_context(loading(connection, load.table, load.day))
+    with warehouse.connect() as connection, locked(connection, tables):
         if all(is_loaded(connection, load) for load, _ in tables):
             return False
         with connection.transaction():
             if not basis(connection):
                 names = ", ".join(load.table for load, _ in tables)
                 raise BusyError(f"what {names} were computed from has changed meanwhile; run the days again")
-            for load, rows in tables:
-                everything = sql.SQL("delete from {}").format(sql.Identifier(SCHEMA, load.table))
-                of_day = sql.SQL(" where day = {}").format(sql.Literal(load.day))
-                connection.execute(everything if load.day == ALL_DAYS else everything + of_day)
-                _check_arrival(load, copy_frame(connection, rows, SCHEMA, load.table))
-                record(connection, load)
+            replace_locked(connection, tables)
     return True
+
+
+@contextlib.contextmanager
+def locked(connection: psycopg.Connection, tables: Tables) -> Iterator[None]:
+    """Hold the locks of small tables, always in the same order. Raises BusyError."""
+    with contextlib.ExitStack() as locks:
+        for load, _ in sorted(tables, key=lambda pair: pair[0].table):
+            locks.enter_context(loading(connection, load.table, load.day))
+        yield
+
+
+def replace_locked(connection: psycopg.Connection, tables: Tables) -> None:
+    """Replace rows in the caller's transaction, under the caller's locks; what is loaded already stays as it is."""
+    for load, rows in tables:
+        if is_loaded(connection, load):
+            continue
+        everything = sql.SQL("delete from {}").format(sql.Identifier(SCHEMA, load.table))
+        of_day = sql.SQL(" where day = {}").format(sql.Literal(load.day))
+        connection.execute(everything if load.day == ALL_DAYS else everything + of_day)
+        _check_arrival(load, copy_frame(connection, rows, SCHEMA, load.table))
+        record(connection, load)
 
 
 def sweep_staging(warehouse: Warehouse) -> list[str]:
@@ -154,23 +176,24 @@ def _attach_month(connection: psycopg.Connection, load: Load) -> None:
 
 
 def _swap(connection: psycopg.Connection, load: Load, also: Also) -> None:
-    """Exchange the partitions in one short transaction; where readers hold on too long, exchange the rows."""
-    for attempt in range(_SWAP_ATTEMPTS):
-        try:
-            with connection.transaction():
-                connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(_SWAP_LOCK_MS)))
-                _exchange_partitions(connection, load)
-                also(connection)
-                record(connection, load)
-        except psycopg.errors.LockNotAvailable:
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.02 * 2**attempt)))  # noqa: S311 - jitter
-        else:
-            return
-    log.info("%s of %s is being read all the time: its rows are exchanged one by one", load.table, load.day)
+    """Exchange the partitions; where readers hold on too long, exchange the rows.
+
+    What belongs to the same moment is written before: readers wait for the exchange alone.
+    """
     with connection.transaction():
-        _exchange_rows(connection, load)
         also(connection)
         record(connection, load)
+        for attempt in range(_SWAP_ATTEMPTS):
+            try:
+                with connection.transaction():
+                    connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(_SWAP_LOCK_MS)))
+                    _exchange_partitions(connection, load)
+            except psycopg.errors.LockNotAvailable:
+                time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.02 * 2**attempt)))  # noqa: S311 - jitter
+            else:
+                return
+        log.info("%s of %s is being read all the time: its rows are exchanged one by one", load.table, load.day)
+        _exchange_rows(connection, load)
 
 
 def _exchange_partitions(connection: psycopg.Connection, load: Load) -> None:

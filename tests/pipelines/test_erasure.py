@@ -20,15 +20,16 @@ from pipelines.legacy.migrate import compare, migrate, roll_back
 from pipelines.legacy.plan import make_plan
 from pipelines.privacy.buried import reconcile
 from pipelines.privacy.erasure import erase
-from pipelines.privacy.published import COLUMNS, count_rows, derive_day
+from pipelines.privacy.published import count_rows
 from pipelines.privacy.retention import retain
+from pipelines.publication import publish_day
 from pipelines.regression import publish_candidates
 from pipelines.settings import LegacySettings, RetentionSettings, parse_settings
 from pipelines.sources.files import FileReading, list_files
 from pipelines.tombstones import NOBODY, Erased, pseudonyms_of, read_erased, write_tombstones
 from pipelines.validate import validate
 from pipelines.warehouse import open_warehouse
-from pipelines.warehouse.executions import account, publish_records, published_day
+from pipelines.warehouse.executions import account, publish_records
 from pipelines.warehouse.server import database_url
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
@@ -86,10 +87,9 @@ class World:
         for day in days:
             receipt = clean(day, sources, self.lake, self.key, self.settings.read_prices(), former_keys=former)
             validate(day, sources, self.lake, self.settings.read_prices())
-            for kind in receipt.types():
+            publish_day(day, self.lake, self.warehouse)
+            for kind in receipt.other_types():
                 publish_records(kind, day, self.lake, self.warehouse)
-            if (published := published_day(day, self.lake, self.warehouse, COLUMNS)) is not None:
-                derive_day(published, self.warehouse)
         publish_clusters(self.warehouse)
         publish_candidates(self.warehouse)
         return self
@@ -298,7 +298,7 @@ def test_what_was_interrupted_is_finished_by_the_same_again(world, without_ann, 
     def stumble(*_, **__):
         raise ConnectionError
 
-    for name in ("validate", "derive_day", "forget"):
+    for name in ("validate", "publish_day", "forget"):
         with monkeypatch.context() as broken:
             broken.setattr(f"pipelines.privacy.erasure.{name}", stumble)
             with pytest.raises(ConnectionError):

@@ -9,7 +9,6 @@ import psycopg
 import pytest
 from conftest import DAY, REPOSITORY, checksums, dump
 
-from pipelines.failures import categorize_failures
 from pipelines.legacy import LegacyError, backup, migrate
 from pipelines.legacy.backup import BackupPlan, plan_backup, write_backup
 from pipelines.legacy.checks import ChecksFailedError
@@ -17,7 +16,7 @@ from pipelines.legacy.held import MIGRATIONS
 from pipelines.legacy.migrate import compare, measured_before, roll_back, unmeasured_agents
 from pipelines.legacy.plan import REASONS, make_plan
 from pipelines.legacy.stats import RefusedError, read_stats
-from pipelines.rollup import roll_up
+from pipelines.publication import publish_derived
 from pipelines.settings import LegacySettings
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.executions import EXECUTIONS, PublishedDay
@@ -102,7 +101,7 @@ def fill(cleaned, record):
         rows = cleaned(record(user="user-1", agent="a1"), record(user="user-2", agent="a9")).rows
         load = Load(table=EXECUTIONS.name, day=DAY, content="one", rows=rows.height)
         publish_partition(warehouse, load, rows, also=lambda _: None)
-        roll_up(PublishedDay(day=DAY, content="one", rows=rows), categorize_failures, warehouse)
+        publish_derived(PublishedDay(day=DAY, content="one", rows=rows), warehouse)
         return warehouse
 
     return fill

@@ -6,10 +6,10 @@ from conftest import as_frame, enter_day
 
 from pipelines import report
 from pipelines.execution import EXECUTION
-from pipelines.failures import categorize_failures, publish_clusters, publish_signatures
+from pipelines.failures import publish_clusters
+from pipelines.publication import publish_derived
 from pipelines.regression import publish_candidates
 from pipelines.report import write_failure_report, write_regression_report
-from pipelines.rollup import roll_up
 
 START = datetime(2026, 3, 10, 12, tzinfo=UTC)
 HOSTILE = "</pre><script>alert(1)</script> `code` | cell | **bold**\n# heading {{ 7 * 7 }} [x](javascript:1)"
@@ -38,8 +38,7 @@ def reports(warehouse, tmp_path):
         for day, rows in days.items():
             frame = as_frame(rows, EXECUTION).sort("event_time")
             published = enter_day(warehouse, (START + timedelta(days=day)).date(), frame, f"{rows}")
-            roll_up(published, categorize_failures, warehouse)
-            publish_signatures(published, warehouse)
+            publish_derived(published, warehouse)
         publish_clusters(warehouse)
         publish_candidates(warehouse)
         paths = [*write_failure_report(warehouse, tmp_path), *write_regression_report(warehouse, tmp_path)]

@@ -11,12 +11,10 @@ from pipelines.execution import EXECUTION
 from pipelines.extract import RawReceipt, extract, find_dirty_days
 from pipelines.extract.receipt import MissingInputError
 from pipelines.failures import publish_clusters
-from pipelines.privacy.published import COLUMNS, derive_day
 from pipelines.privacy.retention import ROLLUPS, months_before, plan_retention, retain
-from pipelines.record_types import EXECUTIONS
+from pipelines.publication import publish_day
 from pipelines.settings import RetentionSettings
 from pipelines.validate import validate
-from pipelines.warehouse.executions import publish_records, published_day
 from pipelines.warehouse.ledger import BusyError, Load, loaded_content, loading
 from pipelines.warehouse.publish import publish_partition
 
@@ -34,8 +32,7 @@ def run(source, lake, warehouse, key, prices):
         extract(configured, [day], lake, READ_AT)
         clean(day, [configured], lake, key, prices)
         validate(day, [configured], lake, prices)
-        publish_records(EXECUTIONS, day, lake, warehouse)
-        derive_day(published_day(day, lake, warehouse, COLUMNS), warehouse)
+        publish_day(day, lake, warehouse)
         publish_clusters(warehouse)
         return configured
 
