@@ -14,7 +14,7 @@ from pipelines.rollup import (
     AGENT_HOURLY,
     CUBE,
     MODEL_DAILY,
-    USER_DAILY,
+    TABLES,
     ConservationError,
     compute,
     judge,
@@ -117,9 +117,7 @@ def test_the_cube_tells_failures_by_category():
 
 
 def test_an_empty_day_has_empty_tables():
-    assert {name: table.height for name, table in tables().items()} == dict.fromkeys(
-        (CUBE, AGENT_HOURLY, AGENT_DAILY, MODEL_DAILY, USER_DAILY), 0
-    )
+    assert {name: table.height for name, table in tables().items()} == dict.fromkeys(TABLES, 0)
 
 
 amounts = st.none() | st.integers(0, 10**9)
@@ -220,8 +218,8 @@ def test_rollups_equal_the_same_questions_in_sql(warehouse, day_of):
 
 def test_a_day_rolled_up_again_is_replaced_whole(warehouse, day_of):
     roll_up(day_of(ran(1), ran(2, agent_id="b")), categorize_failures, warehouse)
-    rows, verdict = roll_up(day_of(ran(1), content="two"), categorize_failures, warehouse)
-    assert verdict.passed
+    rows, verdicts = roll_up(day_of(ran(1), content="two"), categorize_failures, warehouse)
+    assert [verdict.passed for verdict in verdicts] == [True, True]
     assert rows[AGENT_DAILY] == 1
     assert warehouse.read("select agent_id from agentmill.agent_metrics_daily").to_series().to_list() == ["a"]
 
