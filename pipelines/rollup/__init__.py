@@ -1,11 +1,11 @@
-"""A published day as numbers: additive cubes by hour, day and quarter of an hour, and exact metrics by agent and model."""
+"""A published day as numbers: additive cubes by hour, day and quarter of an hour; exact metrics by agent and model."""
 
 import math
 from collections.abc import Callable, Iterable
 
 import polars as pl
 
-from pipelines.rollup.metrics import activity, additive_metrics, metrics, sum_known
+from pipelines.rollup.metrics import activity, additive_metrics, metrics
 from pipelines.rollup.sketch import ACCURACY, count, merge, quantile, sketches
 from pipelines.validate.verdict import Finding, Verdict
 from pipelines.warehouse.connection import Warehouse
@@ -105,12 +105,11 @@ def judge(tables: dict[str, pl.DataFrame], executions: pl.DataFrame) -> Verdict:
     """Every table tells the same totals: hours and quarters add up to the day, models to agents, all to executions."""
     truth = executions.select(additive_metrics()).row(0, named=True)
     truth |= {sketch: executions[column].count() for sketch, column in _SKETCHES.items()}
+    identified = {"execution_count": executions["user_key"].count()}
     findings = [
         Finding(rule=f"{name}.{column} adds up", failed=1, of=1)
         for name, table in tables.items()
-        for column, total in (
-            {"execution_count": executions["user_key"].count()} if name == USER_DAILY else truth
-        ).items()
+        for column, total in (identified if name == USER_DAILY else truth).items()
         if column in table.columns and _total(table[column]) != (total or 0)
     ]
     return Verdict(

@@ -1,4 +1,4 @@
-"""The schema, forwards and back: Alembic for tables; functions, views and roles as SQL files, applied when they change."""
+"""The schema, forwards and back: Alembic for tables; functions, views, roles as SQL files, applied when they change."""
 
 import hashlib
 import logging

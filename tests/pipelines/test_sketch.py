@@ -22,9 +22,7 @@ def shared(embedded_server):
 
 
 def sketch_of(values):
-    rows = pl.DataFrame(
-        {"group": pl.Series([0] * len(values), dtype=pl.Int8), "value": pl.Series(values, dtype=pl.Float64)}
-    )
+    rows = pl.DataFrame({"value": values}, schema={"value": pl.Float64}).with_columns(group=0)
     told = sketches(rows, "group", "value")["value"]
     return told[0].to_list() if told.len() else None
 
@@ -68,7 +66,7 @@ def test_a_sketch_is_pairs_by_bucket_and_nothing_known_is_null():
 def test_sql_merges_counts_and_reads_sketches_as_python_does(shared, parts):
     stored = [None if part is None else sketch_of(part) for part in parts]
     told = shared.read(
-        "with part as (select number, pairs::integer[] as sketch from unnest(%s::text[]) with ordinality as p (pairs, number)), "
+        "with part as (select pairs::integer[] as sketch from unnest(%s::text[]) as pairs), "
         "merged as (select agentmill.sketch_merge(sketch) as sketch from part) "
         "select sketch, agentmill.sketch_count(sketch), array(select agentmill.sketch_quantile(sketch, q) "
         "from unnest(%s::float8[]) as q) from merged",
