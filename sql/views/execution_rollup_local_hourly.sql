@@ -32,8 +32,8 @@ select
     cube.llm_calls, cube.tool_calls, cube.files_modified
 from agentmill.local_days() as local
 cross join agentmill.local_hours(local.starts_at, local.ends_at) as hour
-join agentmill.execution_rollup_hourly as cube on cube.hour >= hour.starts_at and cube.hour < hour.ends_at
-where hour.is_whole_hours and agentmill.reporting_timezone() <> 'UTC'
+join agentmill.execution_rollup_hourly as cube on cube.hour = hour.starts_at
+where hour.is_whole_hour and agentmill.reporting_timezone() <> 'UTC'
 
 union all
 
@@ -52,5 +52,12 @@ select
     cube.llm_calls, cube.tool_calls, cube.files_modified
 from agentmill.local_days() as local
 cross join agentmill.local_hours(local.starts_at, local.ends_at) as hour
-join agentmill.execution_rollup_quarter_hourly as cube on cube.quarter >= hour.starts_at and cube.quarter < hour.ends_at
-where not hour.is_whole_hours and agentmill.reporting_timezone() <> 'UTC'
+-- Equality tells the planner that this finds few rows; a range would not.
+join agentmill.execution_rollup_quarter_hourly as cube
+    on cube.quarter = any (array[
+        hour.starts_at,
+        hour.starts_at + interval '15 minutes',
+        hour.starts_at + interval '30 minutes',
+        hour.starts_at + interval '45 minutes'
+    ]) and cube.quarter < hour.ends_at
+where not hour.is_whole_hour and agentmill.reporting_timezone() <> 'UTC'
