@@ -26,7 +26,8 @@ def sketches(rows: pl.DataFrame, group: str, column: str) -> pl.DataFrame:
     value = pl.col(column).cast(pl.Float64)
     bucket = pl.when(value < SMALLEST).then(ZERO_BUCKET).otherwise((value.log() / math.log(GAMMA)).ceil())
     return (
-        rows.drop_nulls(column)
+        rows.select(group, column)
+        .drop_nulls()
         .group_by(group, bucket.cast(pl.Int32).alias("bucket"))
         .agg(pl.len().cast(pl.Int32).alias("count"))
         .sort("bucket")
