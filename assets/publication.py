@@ -11,11 +11,22 @@ from assets.verdicts import check_results
 from pipelines.failures import SIGNATURES
 from pipelines.publication import publish_day
 from pipelines.record_types import EXECUTIONS
-from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, CUBE, MODEL_DAILY, USER_DAILY
+from pipelines.rollup import (
+    AGENT_DAILY,
+    AGENT_HOURLY,
+    CUBE,
+    CUBE_DAILY,
+    CUBE_QUARTER_HOURLY,
+    MODEL_DAILY,
+    USER_DAILY,
+)
 from pipelines.validate.verdict import Verdict
 
+_CUBE = "Additive measures. Grain: UTC {}, agent, version, environment, type, provider, model, status, category."
 _ROLLUPS = {
-    CUBE: "Additive measures. Grain: UTC hour, agent, version, environment, type, provider, model, status, category.",
+    CUBE: _CUBE.format("hour"),
+    CUBE_DAILY: _CUBE.format("day"),
+    CUBE_QUARTER_HOURLY: _CUBE.format("quarter of an hour"),
     AGENT_HOURLY: "Exact metrics. Grain: UTC hour and agent.",
     AGENT_DAILY: "Exact metrics. Grain: UTC day and agent.",
     MODEL_DAILY: "Exact metrics. Grain: UTC day and model.",
@@ -23,7 +34,14 @@ _ROLLUPS = {
 }
 _CHECKS = {
     "published": (EXECUTIONS.name, "Do the tables hold the day as it was cleaned?"),
-    "rollups_conserve": (AGENT_DAILY, "Do hours add up to the day, models to the agents, and all to the executions?"),
+    "rollups_conserve": (
+        AGENT_DAILY,
+        "Do hours and quarters add up to the day, models to the agents, and all to the executions?",
+    ),
+    "sketch_accuracy": (
+        AGENT_DAILY,
+        "Are quantiles of the day's durations from sketches within 1 % of the exact ones?",
+    ),
 }
 
 
@@ -62,7 +80,7 @@ def published_day_asset(upstream: str) -> dg.AssetsDefinition:
     def published_day(context: dg.AssetExecutionContext, mill: Mill) -> tuple[dg.MaterializeResult]:
         verdicts: dict[date, list[Verdict]] = {}
         for day in each_day(context, "publish"):
-            publication, derived = publish_day(day, mill.lake, mill.warehouse)
+            publication, derived = publish_day(day, mill.lake, mill.warehouse, mill.prices)
             verdicts[day] = [publication.verdict, *derived.verdicts]
             rows = {EXECUTIONS.name: publication.rows, **{name: rows.height for name, rows in derived.tables.items()}}
             for name, count in rows.items():

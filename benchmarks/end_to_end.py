@@ -123,7 +123,7 @@ def pipeline(folder: Path) -> list[dict[str, float | str]]:
     meter.measure("clean", lambda: clean(DAY, sources, lake, KEY, prices))
     meter.measure(_IMPORT, lambda: __import__("great_expectations"))
     meter.measure("validate", lambda: validate(DAY, sources, lake, prices))
-    if meter.measure("publish", lambda: publish_day(DAY, lake, warehouse)[0].outcome) != "published":
+    if meter.measure("publish", lambda: publish_day(DAY, lake, warehouse, prices)[0].outcome) != "published":
         raise SystemExit("the day was not published")
     return meter.rows
 

@@ -8,6 +8,7 @@ import polars as pl
 from pipelines import failures, rollup
 from pipelines.failures import SIGNATURES, categorize_failures, signature_facts
 from pipelines.lake import Lake
+from pipelines.pricing.book import PriceBook
 from pipelines.record_types import EXECUTIONS
 from pipelines.validate.verdict import Verdict
 from pipelines.warehouse.connection import Warehouse
@@ -25,13 +26,14 @@ class ContradictionError(Exception):
 
 @dataclass(slots=True)
 class Derived:
-    """What is derived from one day: rows by table, and verdicts on them."""
+    """What is derived from one day: what it depends on, rows by table, and verdicts on them."""
 
+    content: str = ""
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
 
 
-def publish_day(day: date, lake: Lake, warehouse: Warehouse) -> tuple[Publication, Derived]:
+def publish_day(day: date, lake: Lake, warehouse: Warehouse, prices: PriceBook) -> tuple[Publication, Derived]:
     """Publish a clean day of executions with its rollups and failure facts, in one transaction.
 
     A day whose tables contradict each other is blocked like one that a check blocks: all of its old tables stay.
@@ -40,7 +42,7 @@ def publish_day(day: date, lake: Lake, warehouse: Warehouse) -> tuple[Publicatio
 
     def _derive(executions: PublishedDay) -> Tables:
         nonlocal derived
-        derived = derive(executions)
+        derived = derive(executions, prices)
         return _as_tables(executions, derived)
 
     try:
@@ -49,25 +51,26 @@ def publish_day(day: date, lake: Lake, warehouse: Warehouse) -> tuple[Publicatio
         return Publication(day=day, outcome="blocked", rows=0, reasons=[str(error)]), derived
 
 
-def publish_derived(executions: PublishedDay, warehouse: Warehouse) -> Derived:
+def publish_derived(executions: PublishedDay, warehouse: Warehouse, prices: PriceBook) -> Derived:
     """Publish what is derived from a day that is published already. Raises BusyError, ContradictionError."""
-    derived = derive(executions)
+    derived = derive(executions, prices)
     replace_rows(warehouse, _as_tables(executions, derived), basis=executions.basis)
     return derived
 
 
-def derive(executions: PublishedDay) -> Derived:
+def derive(executions: PublishedDay, prices: PriceBook) -> Derived:
     """Everything that follows from one day's executions."""
     rows = executions.rows.select(COLUMNS)
-    tables = rollup.compute(rows, categorize_failures)
-    verdicts = [rollup.judge(tables, rows)]
-    return Derived({**tables, SIGNATURES: signature_facts(rows)}, verdicts)
+    tables = rollup.compute(rows, categorize_failures, prices)
+    verdicts = [rollup.judge(tables, rows), rollup.judge_sketches(tables, rows)]
+    tables[SIGNATURES] = signature_facts(rows)
+    return Derived(content_digest(executions.content, prices.digest), tables, verdicts)
 
 
 def _as_tables(executions: PublishedDay, derived: Derived) -> Tables:
     if reasons := [verdict.message for verdict in derived.verdicts if verdict.blocks]:
         raise ContradictionError("; ".join(reasons))
     return [
-        (Load(table=name, day=executions.day, content=content_digest(name, executions.content), rows=rows.height), rows)
+        (Load(table=name, day=executions.day, content=derived.content, rows=rows.height), rows)
         for name, rows in derived.tables.items()
     ]

@@ -83,6 +83,32 @@ def estimate(executions: pl.DataFrame, prices: PriceBook) -> pl.DataFrame:
     )
 
 
+def cache_saving(executions: pl.DataFrame, prices: PriceBook) -> pl.Series:
+    """What caching saved each execution at list price, in USD: its input uncached, less its input as it was.
+
+    Writing to a cache may cost more than it saves. Null where tokens, model or prices are unknown.
+    """
+    used = executions.select(
+        "provider",
+        "model",
+        pl.col("event_time").dt.date().alias("day"),
+        "input_tokens",
+        pl.when(pl.col("input_tokens").is_not_null()).then(pl.col("cache_read_tokens").fill_null(0)).alias("read"),
+        pl.col("cache_write_tokens").fill_null(0).alias("written"),
+    )
+    rates = _rates(used.select(_ASKED).unique(), prices)
+    saved = [
+        pl.when(pl.col(tokens) == 0)
+        .then(pl.lit(0, pl.Int128))
+        .otherwise(pl.col(tokens).cast(pl.Int128) * (pl.col("input_rate") - pl.col(f"{kind}_rate")))
+        for tokens, kind in (("read", "cache_read"), ("written", "cache_write"))
+    ]
+    is_priced = pl.col("input_rate").is_not_null() & (pl.col("input_tokens") <= pl.col("up_to")).fill_null(value=True)
+    units = pl.when(is_priced).then(pl.sum_horizontal(saved, ignore_nulls=False))
+    priced = used.join(rates, on=_ASKED, how="left", nulls_equal=True, maintain_order="left")
+    return priced.select(_as_money(units).alias("cache_saving_usd")).to_series()
+
+
 def _obstacle() -> pl.Expr:
     tokens_unknown = pl.col("input_tokens").is_null() | pl.col("output_tokens").is_null()
     return (

@@ -1,5 +1,6 @@
 """The price book: dated prices per model, shipped ones and those of users, and how a model's name is found there."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -111,6 +112,11 @@ class PriceBook:
     """The models that have prices, by each of their names."""
 
     models: dict[str, list[Model]]
+
+    @property
+    def digest(self) -> str:
+        """Digest of all prices."""
+        return hashlib.sha256(repr(sorted(self.models.items())).encode()).hexdigest()
 
     def find(self, name: str, provider: str | None = None) -> Model | None:
         """The model of this name. Where several providers have one, the execution's provider must be among them."""

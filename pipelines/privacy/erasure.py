@@ -93,7 +93,7 @@ def erase(user_keys: Sequence[str], settings: Settings, lake: Lake, warehouse: W
     days = days_of(warehouse, user_keys) | _erase_raw(work) | _clean_days(work)
     for day in sorted(days):
         _rebuild(day, work)
-    told.rebuilt_days = sorted({*told.rebuilt_days, *strike_rows(warehouse, user_keys)})
+    told.rebuilt_days = sorted({*told.rebuilt_days, *strike_rows(warehouse, user_keys, work.prices)})
     with warehouse.connect() as connection:
         forget(connection, list(user_keys))
     publish_clusters(warehouse)
@@ -192,7 +192,7 @@ def _rebuild(day: date, work: _Work) -> None:
     if not validate(day, sources, lake, prices).is_publishable:
         told.blocked_days.append(day)
         return
-    publish_day(day, lake, work.warehouse)
+    publish_day(day, lake, work.warehouse, prices)
     for kind in after.other_types():
         publish_records(kind, day, lake, work.warehouse)
 

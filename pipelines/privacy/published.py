@@ -11,6 +11,7 @@ from psycopg import sql
 from pipelines.execution import EXECUTION
 from pipelines.failures import SIGNATURES
 from pipelines.legacy.plan import INTERACTIONS
+from pipelines.pricing.book import PriceBook
 from pipelines.publication import COLUMNS, publish_derived
 from pipelines.record_types import EXECUTIONS, RECORD_TYPES
 from pipelines.rollup import USER_DAILY
@@ -43,7 +44,7 @@ def days_of(warehouse: Warehouse, user_keys: Sequence[str]) -> set[date]:
         return {day for table in _TOLD if table != INTERACTIONS for day in _days(connection, table, user_keys)}
 
 
-def strike_rows(warehouse: Warehouse, user_keys: Sequence[str]) -> set[date]:
+def strike_rows(warehouse: Warehouse, user_keys: Sequence[str], prices: PriceBook) -> set[date]:
     """Take out, row by row, what the clean zone could not: days that a check blocks or that the lake lacks.
 
     What is derived from executions is computed anew of those that are left; where none were kept, only what names the
@@ -56,7 +57,7 @@ def strike_rows(warehouse: Warehouse, user_keys: Sequence[str]) -> set[date]:
                 with loading(connection, table, day), connection.transaction():
                     _strike_records(connection, table, day, keys)
                 if table == EXECUTIONS.name:
-                    publish_derived(_as_published(connection, day), warehouse)
+                    publish_derived(_as_published(connection, day), warehouse, prices)
                 struck.add(day)
         struck |= _strike_derived(connection, keys)
     return struck

@@ -21,13 +21,13 @@ from pipelines.failures import SIGNATURES, publish_clusters
 from pipelines.lake import Lake, Receipt
 from pipelines.record_types import RECORD_TYPES
 from pipelines.regression import publish_candidates
-from pipelines.rollup import AGENT_DAILY, AGENT_HOURLY, CUBE, MODEL_DAILY, USER_DAILY
+from pipelines.rollup import TABLES
 from pipelines.settings import RetentionSettings
 from pipelines.warehouse.connection import PARTITIONS, SCHEMA, Warehouse
 from pipelines.warehouse.ledger import loading
 
 RECEIPTS = "receipts_daily"
-ROLLUPS = (CUBE, AGENT_HOURLY, AGENT_DAILY, MODEL_DAILY, USER_DAILY, SIGNATURES, RECEIPTS)
+ROLLUPS = (*TABLES, SIGNATURES, RECEIPTS)
 """The tables whose rows are kept for `rollups_months`."""
 
 _MONTH = re.compile(r"_(?P<year>\d{4})_(?P<month>\d\d)")

@@ -23,11 +23,13 @@ def sum_known(column: str) -> pl.Expr:
 
 
 def additive_metrics() -> list[pl.Expr]:
-    """Counts and sums that add up over any rows: the measures of the cube."""
+    """Counts and sums that add up over any rows: the measures of the cubes."""
     return [
         pl.len().cast(pl.Int64).alias("execution_count"),
         pl.col("duration_ms").count().cast(pl.Int64).alias("duration_count"),
         sum_known("duration_ms").alias("duration_sum_ms"),
+        pl.col("ttft_ms").count().cast(pl.Int64).alias("ttft_count"),
+        sum_known("ttft_ms").alias("ttft_sum_ms"),
         *_usage(),
         sum_known("cache_write_tokens").alias("cache_write_tokens"),
         sum_known("reasoning_tokens").alias("reasoning_tokens"),

@@ -1,4 +1,4 @@
-"""The schema, forwards and back: Alembic for tables; views and roles as SQL files, applied anew when they change."""
+"""The schema, forwards and back: Alembic for tables; functions, views, roles as SQL files, applied when they change."""
 
 import hashlib
 import logging
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 
 import alembic.command
 import alembic.config
@@ -23,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 def upgrade(warehouse: Warehouse) -> None:
-    """Bring tables, views and roles to the newest state; does nothing where they are there already."""
+    """Bring tables, functions, views and roles to the newest state; does nothing where they are there already."""
     with _schema_lock(warehouse) as connection:
         connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
         if current_revision(warehouse) != _scripts().get_current_head():
-            _drop_views(connection)
+            _drop_files(connection)
             _run_alembic(warehouse, alembic.command.upgrade, "head")
         _apply_files(connection)
 
@@ -35,7 +36,7 @@ def upgrade(warehouse: Warehouse) -> None:
 def downgrade(warehouse: Warehouse, revision: str) -> None:
     """Go back to an earlier revision (`base` is before the first). What later ones added is dropped with its data."""
     with _schema_lock(warehouse) as connection:
-        _drop_views(connection)
+        _drop_files(connection)
         _run_alembic(warehouse, alembic.command.downgrade, revision)
 
 
@@ -67,46 +68,69 @@ def _run_alembic(warehouse: Warehouse, command: object, revision: str) -> None:
 
 
 def _apply_files(connection: psycopg.Connection) -> None:
-    """Create the views in the order they build on each other, then the roles. Skipped where nothing changed."""
-    views = {path.stem: path.read_text() for path in sorted((SQL_FOLDER / "views").glob("*.sql"))}
+    """Create the functions, the views in the order they build on each other, then the roles. Skipped if unchanged."""
+    functions, views = _texts("functions"), _texts("views")
     roles = (SQL_FOLDER / "roles.sql").read_text()
-    digest = hashlib.sha256(repr((_scripts().get_current_head(), views, roles)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((_scripts().get_current_head(), functions, views, roles)).encode()).hexdigest()
     applied = connection.execute("select obj_description(%s::regnamespace)", [SCHEMA]).fetchone()
     if applied == (digest,):
         return
     with connection.transaction():
-        _drop_views(connection)
+        _drop_files(connection)
+        connection.execute("set local check_function_bodies = off")  # some read views
+        for name in _by_dependency(functions):
+            connection.execute(sql.SQL(functions[name]))
+            _comment(connection, "routine", name, functions[name])
         for name in _by_dependency(views):
             statement = sql.SQL("create view {} as {}").format(sql.Identifier(SCHEMA, name), sql.SQL(views[name]))
             connection.execute(statement)
-            grain = views[name].splitlines()[0].removeprefix("-- ")
-            connection.execute(
-                sql.SQL("comment on view {} is {}").format(sql.Identifier(SCHEMA, name), sql.Literal(grain))
-            )
+            _comment(connection, "view", name, views[name])
         _apply_roles(connection, roles)
         connection.execute(sql.SQL("comment on schema {} is {}").format(sql.Identifier(SCHEMA), sql.Literal(digest)))
 
 
-def _drop_views(connection: psycopg.Connection) -> None:
+def _texts(folder: str) -> dict[str, str]:
+    return {path.stem: path.read_text() for path in sorted((SQL_FOLDER / folder).glob("*.sql"))}
+
+
+def _comment(connection: psycopg.Connection, kind: LiteralString, name: str, text: str) -> None:
+    """The first line of its file tells of a view or function."""
+    told = text.splitlines()[0].removeprefix("-- ")
+    statement = sql.SQL(f"comment on {kind} {{}} is {{}}").format(sql.Identifier(SCHEMA, name), sql.Literal(told))
+    connection.execute(statement)
+
+
+def _drop_files(connection: psycopg.Connection) -> None:
+    """Drop all views, functions and domains of the schema: also those whose file is gone."""
     connection.execute(sql.SQL("comment on schema {} is null").format(sql.Identifier(SCHEMA)))
-    names = connection.execute("select viewname from pg_views where schemaname = %s", [SCHEMA]).fetchall()
-    for (name,) in names:
-        connection.execute(sql.SQL("drop view if exists {} cascade").format(sql.Identifier(SCHEMA, name)))
+    found = connection.execute(
+        """
+        select format('view %%I.%%I', schemaname, viewname) from pg_views where schemaname = %(schema)s
+        union all
+        select 'routine ' || oid::regprocedure from pg_proc where pronamespace = %(schema)s::regnamespace
+        union all
+        select 'domain ' || oid::regtype from pg_type where typnamespace = %(schema)s::regnamespace and typtype = 'd'
+        """,
+        {"schema": SCHEMA},
+    ).fetchall()
+    for (what,) in found:
+        kind, _, name = what.partition(" ")
+        connection.execute(sql.SQL(f"drop {kind} if exists {name} cascade"))
 
 
-def _by_dependency(views: dict[str, str]) -> list[str]:
-    """Names of the views, each after those its text mentions."""
+def _by_dependency(files: dict[str, str]) -> list[str]:
+    """Names of the views or functions, each after those that it uses."""
     ordered: list[str] = []
 
     def _place(name: str) -> None:
         if name in ordered:
             return
-        for other in views:
-            if other != name and re.search(rf"\b{other}\b", views[name]):
+        for other in files:
+            if other != name and re.search(rf"\b{SCHEMA}\.{other}\b", files[name]):
                 _place(other)
         ordered.append(name)
 
-    for name in views:
+    for name in files:
         _place(name)
     return ordered
 

@@ -1,33 +1,33 @@
--- One row per UTC day and agent: volume, success with its interval, latency and cost, each beside its sample size.
+-- One row per agent and day of the reporting time zone: volume, success with its interval, latency and cost, each beside
+-- its sample size. Exact in UTC; in another zone percentiles are within 1 %, and users are told by `user_count(...)`.
 select
-    day,
-    agent_id,
-    agent_name,
-    execution_count,
-    success_rate,
-    greatest(0, (success_rate + z2 / (2 * execution_count) - margin) / (1 + z2 / execution_count)) as success_rate_low,
-    least(1, (success_rate + z2 / (2 * execution_count) + margin) / (1 + z2 / execution_count)) as success_rate_high,
-    success_rate_with_partial,
-    failure_count,
-    user_count,
-    duration_count,
-    duration_p50_ms,
-    duration_p95_ms,
-    duration_p99_ms,
-    priced_count,
-    unpriced_count,
-    cost_usd,
-    cost_usd / nullif(priced_count, 0) as cost_per_run_usd,
-    cost_usd / nullif(success_count, 0) as cost_per_success_usd,
-    metered_count,
-    cache_read_tokens::double precision / nullif(input_tokens, 0) as cache_hit_rate_tokens
-from agentmill.agent_metrics_daily
-cross join lateral (
-    -- Wilson score interval, 95 %: E. B. Wilson, JASA 22 (1927)
-    select
-        3.841458820694124 as z2,
-        sqrt(3.841458820694124 * (
-            success_rate * (1 - success_rate) / execution_count
-            + 3.841458820694124 / (4.0 * execution_count * execution_count)
-        )) as margin
-) as wilson
+    told.day,
+    told.agent_id,
+    name.agent_name,
+    told.execution_count,
+    told.success_count,
+    told.success_count::double precision / told.execution_count as success_rate,
+    wilson.low as success_rate_low,
+    wilson.high as success_rate_high,
+    (told.success_count + told.partial_count)::double precision / told.execution_count as success_rate_with_partial,
+    told.failure_count,
+    exact.user_count,
+    told.duration_count,
+    coalesce(exact.duration_p50_ms, agentmill.sketch_percentile(told.duration_sketch, 50)) as duration_p50_ms,
+    coalesce(exact.duration_p95_ms, agentmill.sketch_percentile(told.duration_sketch, 95)) as duration_p95_ms,
+    coalesce(exact.duration_p99_ms, agentmill.sketch_percentile(told.duration_sketch, 99)) as duration_p99_ms,
+    told.priced_count,
+    told.execution_count - told.priced_count as unpriced_count,
+    told.cost_usd,
+    told.cost_usd / nullif(told.priced_count, 0) as cost_per_run_usd,
+    told.cost_usd / nullif(told.success_count, 0) as cost_per_success_usd,
+    told.metered_count,
+    told.cache_read_tokens::double precision / nullif(told.input_tokens, 0) as cache_hit_rate_tokens,
+    published.published_at,
+    published.is_final
+from agentmill.agent_rollup_local_daily as told
+left join agentmill.agent_metrics_daily as exact
+    on exact.day = told.day and exact.agent_id = told.agent_id and agentmill.reporting_timezone() = 'UTC'
+left join agentmill.agent_names as name on name.agent_id = told.agent_id
+left join agentmill.published_days as published on published.day = told.day
+cross join lateral agentmill.wilson_interval(told.success_count, told.execution_count) as wilson

@@ -17,6 +17,8 @@ EXPECTED = {
     "execution_logs",
     "user_agent_preferences",
     "execution_rollup_hourly",
+    "execution_rollup_daily",
+    "execution_rollup_quarter_hourly",
     "agent_metrics_hourly",
     "agent_metrics_daily",
     "model_metrics_daily",
@@ -51,7 +53,7 @@ def test_every_asset_has_what_the_catalogue_shows(definitions):
 
 def test_every_check_says_what_it_asks(definitions):
     checks = [spec for asset in definitions.assets for spec in getattr(asset, "check_specs", ())]
-    assert {check.name for check in checks} >= {"expectations", "conservation", "gate", "published", "rollups_conserve"}
+    assert {check.name for check in checks} >= {"expectations", "conservation", "gate", "published", "sketch_accuracy"}
     assert all("?" in check.description or check.name == "gate" for check in checks)
     assert [check.name for check in checks if check.blocking] == ["gate"]
 

@@ -87,7 +87,7 @@ class World:
         for day in days:
             receipt = clean(day, sources, self.lake, self.key, self.settings.read_prices(), former_keys=former)
             validate(day, sources, self.lake, self.settings.read_prices())
-            publish_day(day, self.lake, self.warehouse)
+            publish_day(day, self.lake, self.warehouse, self.settings.read_prices())
             for kind in receipt.other_types():
                 publish_records(kind, day, self.lake, self.warehouse)
         publish_clusters(self.warehouse)

@@ -16,6 +16,7 @@ from pipelines.legacy.held import MIGRATIONS
 from pipelines.legacy.migrate import compare, measured_before, roll_back, unmeasured_agents
 from pipelines.legacy.plan import REASONS, make_plan
 from pipelines.legacy.stats import RefusedError, read_stats
+from pipelines.pricing.book import load_prices
 from pipelines.publication import publish_derived
 from pipelines.settings import LegacySettings
 from pipelines.warehouse.connection import Warehouse
@@ -101,7 +102,7 @@ def fill(cleaned, record):
         rows = cleaned(record(user="user-1", agent="a1"), record(user="user-2", agent="a9")).rows
         load = Load(table=EXECUTIONS.name, day=DAY, content="one", rows=rows.height)
         publish_partition(warehouse, load, rows, also=lambda _: None)
-        publish_derived(PublishedDay(day=DAY, content="one", rows=rows), warehouse)
+        publish_derived(PublishedDay(day=DAY, content="one", rows=rows), warehouse, load_prices())
         return warehouse
 
     return fill

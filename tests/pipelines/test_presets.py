@@ -32,7 +32,7 @@ def published(warehouse, lake, key, prices):
         receipt = extract(configured, [DAY], lake, NOW)[DAY]
         clean(DAY, [configured], lake, key, prices)
         validate(DAY, [configured], lake, prices)
-        assert publish_day(DAY, lake, warehouse)[0].outcome == "published"
+        assert publish_day(DAY, lake, warehouse, prices)[0].outcome == "published"
         for kind in set(types_of([configured])) - {EXECUTIONS}:
             assert publish_records(kind, DAY, lake, warehouse).outcome == "published"
         return receipt

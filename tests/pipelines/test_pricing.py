@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.execution import EXECUTION
-from pipelines.pricing import OBSTACLE, estimate, price
+from pipelines.pricing import OBSTACLE, cache_saving, estimate, price
 from pipelines.pricing.book import (
     DECIMALS,
     KINDS,
@@ -316,3 +316,21 @@ def test_the_shipped_prices_are_valid_sorted_and_sourced():
         if held.input is None or held.output is None or not (held.cache_read or 0) <= held.input <= held.output
     ]
     assert dear == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "saved"),
+    [
+        ({"cache_read_tokens": 1_000}, Decimal("0.0027")),  # 1,000 x (3 - 0.3) / 1,000,000
+        ({"cache_read_tokens": 400, "cache_write_tokens": 600}, Decimal("0.00063")),  # writing cost 0.00045 more
+        ({"cache_write_tokens": 1_000}, Decimal("-0.00075")),
+        ({}, Decimal(0)),
+        ({"input_tokens": None, "cache_read_tokens": 1_000}, None),
+        ({"model": "nobody-knows-it", "cache_read_tokens": 1_000}, None),
+        ({"event_time": NOON.replace(day=9), "cache_read_tokens": 1_000}, None),  # no price for cached input then
+        ({"event_time": NOON.replace(day=12), "input_tokens": 1_001}, None),  # no price for as long an input
+    ],
+)
+def test_what_a_cache_saved_is_the_list_price_of_the_input_less_what_it_cost(own, overrides, saved):
+    executions = as_frame([ran(**overrides)], EXECUTION)
+    assert cache_saving(executions, own()).to_list() == [saved]

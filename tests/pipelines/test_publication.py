@@ -35,7 +35,7 @@ def published(source, lake, key, prices, warehouse, write_log):
         extract(source(), [DAY], lake, NOW)
         clean(DAY, [source()], lake, key, prices)
         validate(DAY, [source()], lake, prices)
-        return publish_day(DAY, lake, warehouse)
+        return publish_day(DAY, lake, warehouse, prices)
 
     return run
 
@@ -105,7 +105,7 @@ def test_what_was_lost_of_a_day_is_made_again(published, record, warehouse):
     assert totals(warehouse) == {1}
 
 
-def test_only_what_is_needed_of_an_execution_is_read(cleaned, record):
+def test_only_what_is_needed_of_an_execution_is_read(cleaned, record, prices):
     rows = cleaned(record()).rows.select(publication.COLUMNS)
-    derived = derive(PublishedDay(day=DAY, content="one", rows=rows))
+    derived = derive(PublishedDay(day=DAY, content="one", rows=rows), prices)
     assert derived.tables["agent_metrics_daily"]["execution_count"].to_list() == [1]

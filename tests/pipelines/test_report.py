@@ -31,14 +31,14 @@ def ran(day, number, **overrides):
 
 
 @pytest.fixture
-def reports(warehouse, tmp_path):
+def reports(warehouse, tmp_path, prices):
     """Publish executions by day and write both reports; returns each file's text by name."""
 
     def write(days):
         for day, rows in days.items():
             frame = as_frame(rows, EXECUTION).sort("event_time")
             published = enter_day(warehouse, (START + timedelta(days=day)).date(), frame, f"{rows}")
-            publish_derived(published, warehouse)
+            publish_derived(published, warehouse, prices)
         publish_clusters(warehouse)
         publish_candidates(warehouse)
         paths = [*write_failure_report(warehouse, tmp_path), *write_regression_report(warehouse, tmp_path)]

@@ -32,7 +32,7 @@ def run(source, lake, warehouse, key, prices):
         extract(configured, [day], lake, READ_AT)
         clean(day, [configured], lake, key, prices)
         validate(day, [configured], lake, prices)
-        publish_day(day, lake, warehouse)
+        publish_day(day, lake, warehouse, prices)
         publish_clusters(warehouse)
         return configured
 

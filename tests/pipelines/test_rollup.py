@@ -9,20 +9,21 @@ from hypothesis import strategies as st
 
 from pipelines.execution import EXECUTION, FAILURES, STATUSES
 from pipelines.failures import categorize_failures
+from pipelines.pricing.book import load_prices
+from pipelines.publication import publish_derived
 from pipelines.rollup import (
     AGENT_DAILY,
     AGENT_HOURLY,
     CUBE,
     MODEL_DAILY,
-    USER_DAILY,
-    ConservationError,
+    TABLES,
     compute,
     judge,
-    roll_up,
 )
 from pipelines.warehouse.ledger import BusyError, Load
 from pipelines.warehouse.publish import publish_partition
 
+PRICES = load_prices()
 MIDNIGHT = datetime.combine(DAY, datetime.min.time(), tzinfo=UTC)
 
 
@@ -42,7 +43,7 @@ def ran(minutes=0, **overrides):
 
 
 def tables(*rows):
-    return compute(as_frame(list(rows), EXECUTION).sort("event_time"), categorize_failures)
+    return compute(as_frame(list(rows), EXECUTION).sort("event_time"), categorize_failures, PRICES)
 
 
 def daily(*rows):
@@ -117,9 +118,7 @@ def test_the_cube_tells_failures_by_category():
 
 
 def test_an_empty_day_has_empty_tables():
-    assert {name: table.height for name, table in tables().items()} == dict.fromkeys(
-        (CUBE, AGENT_HOURLY, AGENT_DAILY, MODEL_DAILY, USER_DAILY), 0
-    )
+    assert {name: table.height for name, table in tables().items()} == dict.fromkeys(TABLES, 0)
 
 
 amounts = st.none() | st.integers(0, 10**9)
@@ -194,7 +193,7 @@ def test_rollups_equal_the_same_questions_in_sql(warehouse, day_of):
         )
         for n in range(600)
     ]
-    roll_up(day_of(*rows), categorize_failures, warehouse)
+    publish_derived(day_of(*rows), warehouse, PRICES)
     in_sql = warehouse.read(
         """
         select agent_id, count(*) as n, count(*) filter (where status = 'success') as successes,
@@ -219,32 +218,24 @@ def test_rollups_equal_the_same_questions_in_sql(warehouse, day_of):
 
 
 def test_a_day_rolled_up_again_is_replaced_whole(warehouse, day_of):
-    roll_up(day_of(ran(1), ran(2, agent_id="b")), categorize_failures, warehouse)
-    rows, verdict = roll_up(day_of(ran(1), content="two"), categorize_failures, warehouse)
-    assert verdict.passed
-    assert rows[AGENT_DAILY] == 1
+    publish_derived(day_of(ran(1), ran(2, agent_id="b")), warehouse, PRICES)
+    derived = publish_derived(day_of(ran(1), content="two"), warehouse, PRICES)
+    assert [verdict.passed for verdict in derived.verdicts] == [True, True]
+    assert derived.tables[AGENT_DAILY].height == 1
     assert warehouse.read("select agent_id from agentmill.agent_metrics_daily").to_series().to_list() == ["a"]
 
 
 def test_a_day_that_changed_meanwhile_is_not_rolled_up(warehouse, day_of):
     stale = day_of(ran(1))
-    roll_up(day_of(ran(1), ran(2), content="two"), categorize_failures, warehouse)
+    publish_derived(day_of(ran(1), ran(2), content="two"), warehouse, PRICES)
     with pytest.raises(BusyError, match="run the days again"):
-        roll_up(stale, categorize_failures, warehouse)
+        publish_derived(stale, warehouse, PRICES)
     assert warehouse.read("select execution_count from agentmill.agent_metrics_daily").item() == 2
-
-
-def test_contradicting_tables_are_not_published(warehouse, day_of, monkeypatch):
-    day = day_of(ran(1), ran(2))
-    monkeypatch.setattr("pipelines.rollup.compute", lambda *_: tables(ran(1)))
-    with pytest.raises(ConservationError):
-        roll_up(day, categorize_failures, warehouse)
-    assert warehouse.read("select count(*) from agentmill.agent_metrics_daily").item() == 0
 
 
 def test_the_view_gives_every_rate_its_interval_and_every_figure_its_n(warehouse, day_of):
     rows = [ran(n, status="success" if n < 8 else "failed") for n in range(10)]
-    roll_up(day_of(*rows), categorize_failures, warehouse)
+    publish_derived(day_of(*rows), warehouse, PRICES)
     told = warehouse.read("select * from agentmill.agent_performance").row(0, named=True)
     assert told["success_rate_low"] == pytest.approx(0.4902, abs=1e-4)
     assert told["success_rate_high"] == pytest.approx(0.9433, abs=1e-4)

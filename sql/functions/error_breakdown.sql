@@ -1,0 +1,101 @@
+-- One row per failure (cluster) over a range of UTC days (the last 30 by default), most frequent first: its share of all.
+create function agentmill.error_breakdown(from_day date default null, to_day date default null)
+returns table (
+    rank bigint,
+    cluster_id text,
+    category text,
+    severity text,
+    fault_domain text,
+    template text,
+    occurrence_count bigint,
+    failure_share double precision,
+    cumulative_share double precision,
+    active_days bigint,
+    agent_count bigint,
+    model_count bigint,
+    first_seen_at timestamptz,
+    last_seen_at timestamptz,
+    from_day date,
+    to_day date,
+    published_at timestamptz,
+    is_final boolean
+)
+language sql stable parallel safe
+as $$
+    with asked as materialized (
+        select * from agentmill.reporting_days($1, $2)
+    ),
+
+    member as (
+        select cluster.cluster_id, signature_id
+        from agentmill.failure_clusters as cluster
+        cross join lateral unnest(cluster.signature_ids) as signature_id
+    ),
+
+    fact as (
+        select coalesce(member.cluster_id, seen.signature_id) as cluster_id, seen.*
+        from asked
+        join agentmill.failure_signatures_daily as seen on seen.day >= asked.from_day and seen.day < asked.to_day
+        left join member on member.signature_id = seen.signature_id
+    ),
+
+    counted as (
+        select
+            fact.cluster_id,
+            (array_agg(fact.template order by fact.occurrence_count desc, fact.day, fact.signature_id))[1] as template,
+            (array_agg(fact.category order by fact.occurrence_count desc, fact.day, fact.signature_id))[1] as category,
+            (array_agg(fact.severity order by fact.occurrence_count desc, fact.day, fact.signature_id))[1] as severity,
+            (array_agg(fact.fault_domain order by fact.occurrence_count desc, fact.day, fact.signature_id))[1]
+                as fault_domain,
+            sum(fact.occurrence_count)::bigint as occurrence_count,
+            count(distinct fact.day) as active_days,
+            min(fact.first_seen_at) as first_seen_at,
+            max(fact.last_seen_at) as last_seen_at
+        from fact
+        group by fact.cluster_id
+    ),
+
+    affected as (
+        select
+            fact.cluster_id,
+            count(distinct name) filter (where of = 'agent') as agent_count,
+            count(distinct name) filter (where of = 'model') as model_count
+        from fact
+        cross join lateral (
+            select 'agent' as of, unnest(fact.agent_ids) as name
+            union all
+            select 'model', unnest(fact.models)
+        ) as hit
+        group by fact.cluster_id
+    )
+
+    select
+        row_number() over frequent,
+        counted.cluster_id,
+        counted.category,
+        counted.severity,
+        counted.fault_domain,
+        counted.template,
+        counted.occurrence_count,
+        (counted.occurrence_count / sum(counted.occurrence_count) over ())::double precision,
+        (sum(counted.occurrence_count) over frequent / sum(counted.occurrence_count) over ())::double precision,
+        counted.active_days,
+        coalesce(affected.agent_count, 0),
+        coalesce(affected.model_count, 0),
+        counted.first_seen_at,
+        counted.last_seen_at,
+        asked.from_day,
+        asked.to_day,
+        published.published_at,
+        published.is_final
+    from counted
+    left join affected using (cluster_id)
+    cross join asked
+    cross join lateral (
+        select max(ledger.published_at) as published_at, bool_and(ledger.published_at >= ledger.day + 1) as is_final
+        from agentmill.load_ledger as ledger
+        where ledger.table_name = 'failure_signatures_daily' and ledger.day >= asked.from_day and ledger.day < asked.to_day
+    ) as published
+    window frequent as (order by counted.occurrence_count desc, counted.cluster_id)
+    order by 1
+$$;
