@@ -29,6 +29,9 @@ class Rule:
     example: Example
     frame: str = "{}"
     find: Callable[[str], str | None] | None = None
+    """Picks the value out of what the pattern found, or none."""
+    needs: tuple[str, ...] = ()
+    """What must be found in it, each, before `find` is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -665,7 +668,7 @@ _NUMBERS = (
     ),
     Rule(
         "birth",
-        r"(?i)((?:date[_ -]?of[_ -]?birth|birth[_ -]?da(?:te|y)|geburtsdatum|\bdob)[\\\"']*\s*[:=]\s*[\\\"']*)"
+        rf"(?i)((?:date[_ -]?of[_ -]?birth|birth[_ -]?da(?:te|y)|geburtsdatum|{B}dob)[\\\"']*\s*[:=]\s*[\\\"']*)"
         r"[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}",
         "<date_of_birth>",
         ('"date_of_birth": "1984-05-17"', '"date_of_birth": "<date_of_birth>"'),
@@ -769,6 +772,7 @@ _OPAQUE = (
         "<secret:opaque>",
         ("sent Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE here", "sent <secret:opaque> here"),
         find=find_opaque,
+        needs=("[a-z]", "[A-Z]", "[0-9]"),
     ),
 )
 
