@@ -28,6 +28,8 @@ class Rule:
     placeholder: str
     example: Example
     frame: str = "{}"
+    gate: str | None = None
+    """Simpler than the pattern, and found wherever that is."""
     find: Callable[[str], str | None] | None = None
     """Picks the value out of what the pattern found, or none."""
     needs: tuple[str, ...] = ()
@@ -43,10 +45,11 @@ class Stage:
     rules: tuple[Rule, ...]
 
 
-def _token(vendor: str, pattern: str, sample: str) -> Rule:
+def _token(vendor: str, pattern: str, sample: str, gate: str | None = None) -> Rule:
     """Build the rule of a credential that its shape gives away."""
     placeholder = f"<secret:{vendor}>"
-    return Rule(vendor, f"{B}(?:{pattern})", placeholder, (f"key {sample}, bad", f"key {placeholder}, bad"))
+    example = (f"key {sample}, bad", f"key {placeholder}, bad")
+    return Rule(vendor, f"{B}(?:{pattern})", placeholder, example, gate=gate)
 
 
 _BLOCKS = (
@@ -132,24 +135,30 @@ _VENDORS = (
         r"AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_.-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}|1//0[A-Za-z0-9_-]{20,}",
         "AI" + "za" + "a1B2" * 9,
     ),
-    _token("azure", r"[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{31,}", "ab1" + "8Q~" + "a1B2" * 8),
+    _token("azure", r"[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{31,}", "ab1" + "8Q~" + "a1B2" * 8, gate=r"8Q~"),
     _token("slack", r"xox[abcdeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}", "xo" + "xb-" + "12345-" * 3 + "aB1"),
     _token("huggingface", r"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}", "hf" + "_" + "a1B2" * 8),
     _token(
         "jwt", r"ey[JK][A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", "ey" + "JhbGciOiJI.a1B2c3D4e5.sig-1"
     ),
     _token("twilio", r"(?:AC|SK)[0-9a-f]{32}", "S" + "K" + "a1b2" * 8),
-    _token("telegram", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{30,}", "123456789:" + "AA" + "a1B2" * 8),
+    _token("telegram", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{30,}", "123456789:" + "AA" + "a1B2" * 8, gate=r"[0-9]:AA"),
     _token(
         "discord",
         r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
         "M" + "a1B2" * 6 + ".a1B2c3." + "a1B2" * 7,
+        gate=r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}",
     ),
     _token("npm", r"npm_[A-Za-z0-9]{30,}", "np" + "m_" + "a1B2" * 9),
     _token("pypi", r"pypi-[A-Za-z0-9_-]{16,}", "py" + "pi-" + "AgEI" * 6),
     _token("sendgrid", r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", "S" + "G." + "a1B2" * 5 + "." + "a1B2" * 8),
-    _token("mailgun", r"key-[0-9a-f]{32}|[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}", "ke" + "y-" + "a1b2" * 8),
-    _token("mailchimp", r"[0-9a-f]{32}-us[0-9]{1,2}", "a1b2" * 8 + "-u" + "s12"),
+    _token(
+        "mailgun",
+        r"key-[0-9a-f]{32}|[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}",
+        "ke" + "y-" + "a1b2" * 8,
+        gate=r"key-[0-9a-f]{32}|[0-9a-f]-[0-9a-f]{8}-[0-9a-f]{8}",
+    ),
+    _token("mailchimp", r"[0-9a-f]{32}-us[0-9]{1,2}", "a1b2" * 8 + "-u" + "s12", gate=r"[0-9a-f]-us[0-9]"),
     _token("groq", r"gsk_[A-Za-z0-9]{20,}", "gs" + "k_" + "a1B2" * 8),
     _token("xai", r"xai-[A-Za-z0-9]{20,}", "xa" + "i-" + "a1B2" * 8),
     _token("perplexity", r"pplx-[A-Za-z0-9]{20,}", "pp" + "lx-" + "a1B2" * 8),
@@ -204,13 +213,17 @@ _VENDORS = (
     _token("facebook", r"EAA[A-Za-z0-9]{40,}", "EA" + "A" + "a1B2" * 12),
 )
 
-_NAME = (
-    r"[A-Za-z0-9_.-]*(?:passw(?:or)?[dt]|passwd|kennwort|pwd|passphrase|secret|token|api[_ -]?key|apikey|access[_-]?key"
+_WORD = (
+    r"(?:passw(?:or)?[dt]|passwd|kennwort|pwd|passphrase|secret|token|api[_ -]?key|apikey|access[_-]?key"
     r"|private[_-]?key|secret[_-]?key|auth[_-]?key|encryption[_-]?key|signing[_-]?key|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer)[_-]?key|credentials?"
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
+_NAME = rf"[A-Za-z0-9_.-]*{_WORD}"
 _CLOSE = r"[\\\"'\]]*"
 _EQUALS = r"[ \t]*(?:=>|:=|=|:)[ \t]*"
+_ASSIGNED = rf"(?i){_WORD}{_CLOSE}[ \t]*[=:]"
+_LISTED = rf"(?i){_WORD}[\"'],\s*b?[\"']"
+_AUTHORIZATION = r"(?i)authorization[\\\"']*\s*[:=]"
 _OPEN = r"[\\\"'`]*"
 _START = rf"[^\s\\\"'`<>,;&|(){{}}\[\]=:{PRIVATE}]"
 _REST = rf"[^\s\\\"'`<>,;&|){{}}\]{PRIVATE}]"
@@ -233,6 +246,7 @@ def _quoted(quote: str) -> Rule:
         "<secret>",
         (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
         frame="${1}{}",
+        gate=_ASSIGNED,
     )
 
 
@@ -243,6 +257,7 @@ _KEYWORDS = (
         KEEP,
         ("password=None, token: missing", "password=None, token: missing"),
         frame="${1}{}${2}",
+        gate=_ASSIGNED,
     ),
     Rule(
         "authorization_parts",
@@ -254,6 +269,7 @@ _KEYWORDS = (
             "Authorization: Digest <secret:authorization> sent",
         ),
         frame="${1}{}",
+        gate=_AUTHORIZATION,
     ),
     Rule(
         "authorization_done",
@@ -261,6 +277,7 @@ _KEYWORDS = (
         KEEP,
         ("Authorization: Bearer <secret:authorization>", "Authorization: Bearer <secret:authorization>"),
         frame="${1}{}${2}",
+        gate=_AUTHORIZATION,
     ),
     Rule(
         "authorization",
@@ -269,6 +286,7 @@ _KEYWORDS = (
         "<secret:authorization>",
         ("Authorization: Bearer abc.def rejected", "Authorization: Bearer <secret:authorization> rejected"),
         frame="${1}{}",
+        gate=_AUTHORIZATION,
     ),
     Rule(
         "bearer",
@@ -276,6 +294,7 @@ _KEYWORDS = (
         "<secret:authorization>",
         ("sent bearer a1b2c3d4e5f6 twice", "sent bearer <secret:authorization> twice"),
         frame="${1}{}",
+        gate=r"(?i)(?:bearer|basic)\s+[A-Za-z0-9._~+/-]{8}",
     ),
     Rule(
         "cookie",
@@ -283,6 +302,7 @@ _KEYWORDS = (
         "<secret:cookie>",
         ("Cookie: sid=abc; theme=dark\nGET", "Cookie: <secret:cookie>\nGET"),
         frame="${1}{}",
+        gate=r"(?i)cookie[\\\"']*\s*[:=,]",
     ),
     Rule(
         "session_cookie",
@@ -298,6 +318,7 @@ _KEYWORDS = (
         "<secret>",
         ("['--password', 'pw1', '-v']", "['--password', '<secret>', '-v']"),
         frame="${1}{}",
+        gate=_LISTED,
     ),
     Rule(
         "paired_secret",
@@ -305,6 +326,7 @@ _KEYWORDS = (
         "<secret>",
         ("('x-api-key', 'a1b2c3d4e5')", "('x-api-key', '<secret>')"),
         frame="${1}{}",
+        gate=_LISTED,
     ),
     Rule(
         "named_value",
@@ -312,6 +334,7 @@ _KEYWORDS = (
         "<secret>",
         ('{"name": "API_KEY", "value": "a1"}', '{"name": "API_KEY", "value": "<secret>"}'),
         frame="${1}{}",
+        gate=r"(?i)[\"'],?\s+[\"']?value[\"']?\s*[:=]",
     ),
     Rule(
         "element",
@@ -319,6 +342,7 @@ _KEYWORDS = (
         "<secret>",
         ("<db><password>pw 1</password></db>", "<db><password><secret></password></db>"),
         frame="${1}{}${2}",
+        gate=rf"(?i){_WORD}>",
     ),
     Rule(
         "netrc",
@@ -329,6 +353,7 @@ _KEYWORDS = (
             "machine git.example login <credentials> password <credentials>",
         ),
         frame="${1}{}${2}{}",
+        gate=r"machine\s",
     ),
     Rule(
         "pgpass",
@@ -336,6 +361,7 @@ _KEYWORDS = (
         "<secret>",
         ("db.example:5432:prod:app:pw1", "db.example:5432:prod:app:<secret>"),
         frame="${1}{}",
+        gate=r":(?:54[0-9]{2}|6432|\*):",
     ),
     Rule(
         "glued_password",
@@ -343,6 +369,7 @@ _KEYWORDS = (
         "<secret>",
         ("mysql -u root -ppw1 prod", "mysql -u root -p<secret> prod"),
         frame="${1}{}",
+        gate=r"(?:mysql|mariadb|mycli)",
     ),
     Rule(
         "short_flag",
@@ -352,6 +379,7 @@ _KEYWORDS = (
         "<secret>",
         ("docker login -u ann -p pw1 hub", "docker login -u ann -p <secret> hub"),
         frame="${1}{}",
+        gate=r"sshpass|(?:docker|podman|az)\s+login|snowsql|mongo|sqlcmd|redis-cli\s|ldap",
     ),
     Rule(
         "harmless_flag",
@@ -359,6 +387,7 @@ _KEYWORDS = (
         KEEP,
         ("pass --token or set it", "pass --token or set it"),
         frame="${1}{}${2}",
+        gate=rf"(?i){_FLAG}[= ]",
     ),
     Rule(
         "command_line",
@@ -366,6 +395,7 @@ _KEYWORDS = (
         "<secret>",
         ("run --api-key abcdef --retries 3", "run --api-key <secret> --retries 3"),
         frame="${1}{}",
+        gate=rf"(?i){_FLAG}[= ]",
     ),
     Rule(
         "basic_user",
@@ -373,6 +403,7 @@ _KEYWORDS = (
         "<credentials>",
         ("curl -u bob:hunter2 https://x", "curl -u <credentials> https://x"),
         frame="${1}{}",
+        gate=r"\s-(?:u|-user[= ])",
     ),
     Rule(
         "sql_password",
@@ -380,6 +411,7 @@ _KEYWORDS = (
         "<secret>",
         ("CREATE USER a IDENTIFIED BY 'pw1'", "CREATE USER a IDENTIFIED BY '<secret>'"),
         frame="${1}{}",
+        gate=r"(?i)(?:by|password)\s+['\"]",
     ),
     _quoted('"'),
     _quoted("'"),
@@ -389,6 +421,7 @@ _KEYWORDS = (
         "<secret>",
         ("password=apple7! host=db", "password=<secret> host=db"),
         frame="${1}{}",
+        gate=_ASSIGNED,
     ),
     Rule(
         "enclosed_secret",
@@ -396,6 +429,7 @@ _KEYWORDS = (
         "<secret>",
         ("api_key=<abc123def456> and token=(expired)", "api_key=<<secret>> and token=(expired)"),
         frame="${1}{}",
+        gate=_ASSIGNED,
     ),
     Rule(
         "told_password",
@@ -412,6 +446,7 @@ _KEYWORDS = (
         "<secret>",
         ("API_KEY is set to abc123def and fails", "API_KEY is set to <secret> and fails"),
         frame="${1}{}",
+        gate=rf"(?i){_WORD}{_CLOSE}(?:[ \t]+for[ \t]|[ \t]*(?::|is|was|of|set to)[ \t])",
     ),
     Rule(
         "spaced_secret",
@@ -420,6 +455,8 @@ _KEYWORDS = (
         "<secret>",
         ("Incorrect API key provided: a1B2c3D4e5F6g7H8. Look", "Incorrect API key provided: <secret>. Look"),
         find=find_told,
+        gate=rf"(?i){_WORD}{_CLOSE}[ \t]+(?:value|provided|key|given)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
+        r"[A-Za-z0-9+/_~-]{15}",
     ),
     Rule(
         "spaced_password",
@@ -436,6 +473,7 @@ _KEYWORDS = (
         KEEP,
         ("Idempotency-Key: a1b2c3d4-e5f6", "Idempotency-Key: a1b2c3d4-e5f6"),
         frame="${1}{}${2}",
+        gate=rf"(?i)key{_CLOSE}[ \t]*[=:]",
     ),
     Rule(
         "key",
@@ -443,10 +481,14 @@ _KEYWORDS = (
         "<secret>",
         ("key=abc123def456 refused", "key=<secret> refused"),
         frame="${1}{}",
+        gate=rf"(?i)key{_CLOSE}[ \t]*[=:]",
     ),
 )
 
 _FILE_NAME = rf"[^\\/\s\"'<>:|*?{PRIVATE}]+"
+_AT = r"(?:@|%40)[^\s@/]+\."
+_HOME = r"(?i)[\\/](?:home|users|documents and settings)[\\/]"
+_USER_EQUALS = r"(?i)(?:user[_-]?name|user|login)="
 _PEOPLE = (
     Rule(
         "not_an_email",
@@ -454,12 +496,14 @@ _PEOPLE = (
         KEEP,
         ("icon@2x.png and run@main.js", "icon@2x.png and run@main.js"),
         frame="${1}{}${2}",
+        gate=_AT,
     ),
     Rule(
         "email",
         r"(?i)[\p{L}0-9_%+](?:[\p{L}0-9._%+'-]*[\p{L}0-9_%+-])?(?:@|%40)(?:[\p{L}0-9-]+\.)+\p{L}{2,}",
         "<email>",
         ("mail to ann.b+x@mail.example.org bounced", "mail to <email> bounced"),
+        gate=_AT,
     ),
     Rule(
         "email_spelled_out",
@@ -467,6 +511,7 @@ _PEOPLE = (
         r"|\(dot\)) ?)[a-z0-9-]+)+",
         "<email>",
         ("mail ann.b [at] example [dot] org now", "mail <email> now"),
+        gate=r"(?i)(?:\[at\]|\(at\)) ?[a-z0-9-]",
     ),
     Rule(
         "ssh_user",
@@ -474,6 +519,7 @@ _PEOPLE = (
         "<user>",
         ("ssh -v annb@build01 true", "ssh -v <user>@build01 true"),
         frame="${1}{}${2}",
+        gate=r"(?:ssh|scp|sftp|rsync|mosh)\s",
     ),
     Rule(
         "refused_user",
@@ -481,6 +527,7 @@ _PEOPLE = (
         "<user>",
         ("annb@build01: Permission denied (publickey)", "<user>@build01: Permission denied (publickey)"),
         frame="${1}{}${2}",
+        gate=r"@[A-Za-z0-9._-]+: Permission denied",
     ),
     Rule(
         "denied_user",
@@ -489,6 +536,7 @@ _PEOPLE = (
         "<user>",
         ("Permission denied for user annb, bye", "Permission denied for user <user>, bye"),
         frame="${1}{}",
+        gate=r"(?i)for (?:invalid )?user ",
     ),
     Rule(
         "home_quoted",
@@ -496,6 +544,7 @@ _PEOPLE = (
         "<user>",
         ("open '/home/ann b/x y.csv'", "open '/home/<user>/x y.csv'"),
         frame="${1}{}",
+        gate=_HOME,
     ),
     Rule(
         "home_posix_spaced",
@@ -503,6 +552,7 @@ _PEOPLE = (
         "<user>",
         ("open /home/Ann B/main.py", "open /home/<user>/main.py"),
         frame="${1}{}${2}",
+        gate=_HOME,
     ),
     Rule(
         "home_tilde",
@@ -510,6 +560,7 @@ _PEOPLE = (
         "<user>",
         ("cd ~annb/src", "cd ~<user>/src"),
         frame="${1}{}${2}",
+        gate=r"~[a-z_][a-z0-9_.-]+/",
     ),
     Rule(
         "home_share",
@@ -517,6 +568,7 @@ _PEOPLE = (
         "<user>",
         (r"open \\srv01\users\annb\x", r"open \\srv01\users\<user>\x"),
         frame="${1}{}",
+        gate=_HOME,
     ),
     Rule(
         "home_posix",
@@ -527,6 +579,7 @@ _PEOPLE = (
         "<user>",
         ("open /home/annb/src/main.py", "open /home/<user>/src/main.py"),
         frame="${1}{}",
+        gate=_HOME,
     ),
     Rule(
         "home_windows_spaced",
@@ -534,6 +587,7 @@ _PEOPLE = (
         "<user>",
         (r"C:\Users\Ann B\data.csv", r"C:\Users\<user>\data.csv"),
         frame="${1}{}${2}",
+        gate=_HOME,
     ),
     Rule(
         "home_windows",
@@ -541,6 +595,7 @@ _PEOPLE = (
         "<user>",
         (r"cd C:\\Users\\annb", r"cd C:\\Users\\<user>"),
         frame="${1}{}",
+        gate=_HOME,
     ),
     Rule(
         "home_encoded",
@@ -548,6 +603,7 @@ _PEOPLE = (
         "<user>",
         ("?path=%2Fhome%2Fannb%2Fx", "?path=%2Fhome%2F<user>%2Fx"),
         frame="${1}{}",
+        gate=r"(?i)%2F(?:home|users)%2F",
     ),
     Rule(
         "quoted_user",
@@ -556,6 +612,7 @@ _PEOPLE = (
         "<user>",
         ('authentication failed for user "annb"', 'authentication failed for user "<user>"'),
         frame="${1}{}",
+        gate=rf"(?i)(?:(?:user(?:[ _-]?name)?|login|account|owner){_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|role\s+)['\"`]",
     ),
     Rule(
         "person_name",
@@ -563,6 +620,7 @@ _PEOPLE = (
         "<name>",
         ('{"full_name": "Ann B"}', '{"full_name": "<name>"}'),
         frame="${1}{}",
+        gate=r"(?i)name[\\\"']*\s*[:=]\s*[\\]?[\"']",
     ),
     Rule(
         "connection_user",
@@ -570,6 +628,7 @@ _PEOPLE = (
         "<user>",
         ("Server=db;User Id=annb;Encrypt=true", "Server=db;User Id=<user>;Encrypt=true"),
         frame="${1}{}",
+        gate=r"(?i);\s*(?:user id|uid|user)\s*=",
     ),
     Rule(
         "harmless_user",
@@ -577,6 +636,7 @@ _PEOPLE = (
         KEEP,
         ("create(user=self.user, login=login)", "create(user=self.user, login=login)"),
         frame="${1}{}${2}",
+        gate=_USER_EQUALS,
     ),
     Rule(
         "assigned_user",
@@ -584,11 +644,13 @@ _PEOPLE = (
         "<user>",
         ("login failed: user=annb db=prod", "login failed: user=<user> db=prod"),
         frame="${1}{}",
+        gate=_USER_EQUALS,
     ),
 )
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _HEX = r"[0-9a-f]{1,4}"
+_DOTTED = r"[0-9]\.[0-9]+\.[0-9]+\.[0-9]"
 _NUMBERS = (
     Rule(
         "harmless_ipv4",
@@ -596,6 +658,7 @@ _NUMBERS = (
         KEEP,
         ("Chrome/126.0.0.0 v1.2.3.4", "Chrome/126.0.0.0 v1.2.3.4"),
         frame="${1}{}${2}",
+        gate=_DOTTED,
     ),
     Rule(
         "decimals",
@@ -610,6 +673,7 @@ _NUMBERS = (
         KEEP,
         ("bind 127.0.0.1:80", "bind 127.0.0.1:80"),
         frame="${1}{}${2}",
+        gate=_DOTTED,
     ),
     Rule(
         "ipv4",
@@ -617,12 +681,14 @@ _NUMBERS = (
         "x",
         ("connect 10.1.2.3:5432 refused", "connect 10.1.2.x:5432 refused"),
         frame="${1}${2}{}",
+        gate=_DOTTED,
     ),
     Rule(
         "mac",
         rf"(?i){B}(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}{B}",
         "<mac>",
         ("eth0 aa:bb:cc:00:11:22 down", "eth0 <mac> down"),
+        gate=r"(?i)(?:[0-9a-f]{2}[:-]){5}",
     ),
     Rule(
         "ipv6",
@@ -630,6 +696,7 @@ _NUMBERS = (
         ":",
         ("from 2001:db8:1:2:3:4:5:6 port", "from 2001:db8:1:: port"),
         frame="${1}:{}",
+        gate=rf"(?i)(?:{_HEX}:){{5}}",
     ),
     Rule(
         "ipv6_short",
@@ -637,6 +704,7 @@ _NUMBERS = (
         ":",
         ("from [fe80::1c2:3]:80", "from [fe80::]:80"),
         frame="${1}:{}",
+        gate=r"(?i)[0-9a-f]::",
     ),
     Rule(
         "iban",
@@ -644,6 +712,7 @@ _NUMBERS = (
         "<iban>",
         ("to DE89 3704 0044 0532 0130 00 now", "to <iban> now"),
         find=find_iban,
+        gate=r"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}",
     ),
     Rule(
         "card",
@@ -680,6 +749,7 @@ _NUMBERS = (
         "<passport>",
         ("passport no: C01X00T47 expired", "passport no: <passport> expired"),
         frame="${1}{}",
+        gate=r"(?i)passport",
     ),
     Rule(
         "told_ssn",
@@ -688,6 +758,7 @@ _NUMBERS = (
         "<ssn>",
         ("ssn=123456789 bad", "ssn=<ssn> bad"),
         frame="${1}{}",
+        gate=r"(?i)(?:ssn|social security)[\\\"' :=#]*[0-9nN]",
     ),
     Rule("ssn", rf"{B}[0-8][0-9]{{2}}-[0-9]{{2}}-[0-9]{{4}}{B}", "<ssn>", ("ssn 123-45-6789 bad", "ssn <ssn> bad")),
     Rule(
@@ -697,6 +768,7 @@ _NUMBERS = (
         "<phone>",
         ("call +49 30 1234 5678 back", "call <phone> back"),
         frame="${1}{}",
+        gate=r"\+[1-9][0-9 .()-]{6}",
     ),
     Rule(
         "phone_told",
@@ -706,6 +778,8 @@ _NUMBERS = (
         "<phone>",
         ("Tel.: 0171 1234567, fax=030/1234567", "Tel.: <phone>, fax=<phone>"),
         frame="${1}{}",
+        gate=r"(?i)(?:tel(?:efon|ephone)?|phone|mobile?|fax|handy|whatsapp)(?:[ _]?(?:number|no|nr))?"
+        r"[.:= \"'\\]{1,4}\+?[0-9(]",
     ),
     Rule(
         "phone_european",
@@ -721,6 +795,7 @@ _NUMBERS = (
         "<phone>",
         ("call (415) 555-2671 back", "call <phone> back"),
         frame="${1}{}",
+        gate=r"[2-9][0-9]{2}[.-][0-9]{4}",
     ),
 )
 

@@ -123,7 +123,9 @@ class Sanitizer:
         if len(marked):
             found = texts.gather(marked)
             removed = removed.scatter(marked, found.str.extract_all(_SYMBOLS).list.join(""))
-            texts = texts.clone().scatter(marked, found.str.replace_many(list(self._symbols.values()), list(self._symbols)))
+            texts = texts.clone().scatter(
+                marked, found.str.replace_many(list(self._symbols.values()), list(self._symbols))
+            )
         return pl.DataFrame({"text": texts, "removed": removed})
 
     def _neutralise(self, texts: pl.Series) -> pl.Series:
@@ -163,9 +165,11 @@ class Sanitizer:
 
     def _apply_rules(self, texts: pl.Series, rules: tuple[Rule, ...]) -> pl.Series:
         """Apply rules in their order. One pattern, of all of them, finds the texts that concern any; then each part."""
-        concerned = texts.str.contains(_any_of(rules))
         if len(rules) == 1:
-            return _rewrite(texts, concerned, lambda found: self._apply_rule(found, rules[0]))
+            return _rewrite(
+                texts, texts.str.contains(rules[0].pattern), lambda found: self._apply_rule(found, rules[0])
+            )
+        concerned = texts.str.contains(_any_of(rules))
         size = -(-len(rules) // _PARTS)
         parts = [rules[start : start + size] for start in range(0, len(rules), size)]
         return _rewrite(texts, concerned, lambda found: reduce(self._apply_rules, parts, found))
@@ -186,8 +190,8 @@ def _rules(stages: Iterable[Stage]) -> list[Rule]:
 
 @cache
 def _any_of(rules: tuple[Rule, ...]) -> str:
-    """Finds what any of the rules finds."""
-    return "|".join(f"(?:{rule.pattern})" for rule in rules)
+    """Finds the texts that concern any of the rules."""
+    return "|".join(f"(?:{gate})" for gate in dict.fromkeys(rule.gate or rule.pattern for rule in rules))
 
 
 def _rewrite(texts: pl.Series, concerned: pl.Series, work: Callable[[pl.Series], pl.Series]) -> pl.Series:
