@@ -160,6 +160,8 @@ class Sanitizer:
         return _rewrite(texts, kept, lambda found: found.str.replace_all(KEEP, "", literal=True))
 
     def _apply_stage(self, texts: pl.Series, stage: Stage) -> pl.Series:
+        if stage.gate is None:
+            return self._apply_rules(texts, stage.rules)
         concerned = texts.str.contains(stage.gate)
         return _rewrite(texts, concerned, lambda found: self._apply_rules(found, stage.rules))
 
