@@ -22,7 +22,7 @@ _FIRST_SYMBOL = 0xE100
 _PRIVATE_USE = r"[\x{E000}-\x{F8FF}]"
 _SYMBOLS = r"[\x{E100}-\x{F8FF}]+"
 _MOST_ROUNDS = 8
-_PARTS = 4
+_PARTS = 12
 """Rules of a stage are split into so many parts, again and again, until each stands alone."""
 
 log = logging.getLogger(__name__)
@@ -166,18 +166,15 @@ class Sanitizer:
         return _rewrite(texts, concerned, lambda found: self._apply_rules(found, stage.rules))
 
     def _apply_rules(self, texts: pl.Series, rules: tuple[Rule, ...]) -> pl.Series:
-        """Apply rules in their order. One pattern, of all of them, finds the texts that concern any; then each part."""
-        if len(rules) == 1:
-            return _rewrite(
-                texts, texts.str.contains(rules[0].pattern), lambda found: self._apply_rule(found, rules[0])
-            )
+        """Apply rules in their order. One pattern finds the texts that may concern any; then each part finds its own."""
         concerned = texts.str.contains(_any_of(rules))
+        if len(rules) == 1:
+            return _rewrite(texts, concerned, lambda found: self._apply_rule(found, rules[0]))
         size = -(-len(rules) // _PARTS)
         parts = [rules[start : start + size] for start in range(0, len(rules), size)]
         return _rewrite(texts, concerned, lambda found: reduce(self._apply_rules, parts, found))
 
     def _apply_rule(self, texts: pl.Series, rule: Rule) -> pl.Series:
-        """Apply a rule to texts that it concerns."""
         symbol = self._symbols.get(rule.placeholder, KEEP)
         if rule.find is None:
             return texts.str.replace_all(rule.pattern, rule.frame.replace("{}", symbol))
@@ -192,7 +189,7 @@ def _rules(stages: Iterable[Stage]) -> list[Rule]:
 
 @cache
 def _any_of(rules: tuple[Rule, ...]) -> str:
-    """Finds the texts that concern any of the rules."""
+    """Finds the texts that may concern any of the rules."""
     return "|".join(f"(?:{gate})" for gate in dict.fromkeys(rule.gate or rule.pattern for rule in rules))
 
 
@@ -210,7 +207,7 @@ def _may_hold_private_use(texts: pl.Series) -> pl.Series:
 def _replace_values(texts: pl.Series, rule: Rule, symbol: str) -> pl.Series:
     """Replace what the rule finds in its candidates, everywhere in their text."""
     assert rule.find is not None  # noqa: S101 - the caller chose the rule for it
-    candidates = pl.DataFrame({"word": texts.str.extract_all(rule.pattern)}).with_row_index().explode("word")
+    candidates = pl.DataFrame({"word": texts.str.extract_all(rule.pattern)}).with_row_index().explode("word").drop_nulls()
     for kind in rule.needs:
         candidates = candidates.filter(pl.col("word").str.contains(kind))
     values = {word: rule.find(word) for word in candidates["word"].unique()}
