@@ -239,6 +239,7 @@ _OPEN = r"[\\\"'`]*"
 _START = rf"[^\s\\\"'`<>,;&|(){{}}\[\]=:{PRIVATE}]"
 _REST = rf"[^\s\\\"'`<>,;&|){{}}\]{PRIVATE}]"
 _LOOKS_RANDOM = rf"(?:[A-Za-z0-9+/_~-]{{16,}}=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
+_COOKIE = rf"{B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?"
 _FLAG = r"\s--?(?:password|passwd|pwd|token|secret|api-?key|auth|access-key|client-secret|private-key|passphrase)"
 _PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
 _HARMLESS = (
@@ -308,8 +309,17 @@ _KEYWORDS = (
         gate=r"(?i)(?:bearer|basic)\s+[A-Za-z0-9._~+/-]{8}",
     ),
     Rule(
+        "harmless_cookie",
+        rf"(?i)({_COOKIE})((?:null|none|nil|undefined|true|false|enabled|disabled|missing|empty|expired|invalid|required)"
+        r"(?:[\s,;.)\]}][^=\r\n\"'\\]*)?(?:[\r\n\"'\\]|$))",
+        KEEP,
+        ("cookie: none", "cookie: none"),
+        frame="${1}{}${2}",
+        gate=r"(?i)cookie[\\\"']*\s*[:=,]",
+    ),
+    Rule(
         "cookie",
-        rf"(?i)({B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?)[^\s\\\"'{PRIVATE}][^\r\n\\\"']*",
+        rf"(?i)({_COOKIE})[^\s\\\"'{PRIVATE}][^\r\n\\\"']*",
         "<secret:cookie>",
         ("Cookie: sid=abc; theme=dark\nGET", "Cookie: <secret:cookie>\nGET"),
         frame="${1}{}",
@@ -376,7 +386,7 @@ _KEYWORDS = (
     ),
     Rule(
         "glued_password",
-        rf"({B}(?:mysql[a-z]*|mariadb[a-z-]*|mycli)\s(?:[^\r\n|;]*?\s)?-p[\"']?)[^\s\"'<>{PRIVATE}]+",
+        rf"({B}(?:mysql[a-z]*|mariadb[a-z-]*|mycli)(?:\.exe)?[\"',]*\s(?:[^\r\n|;]*?\s)??[\"']?-p[\"']?)[^\s\"'<>{PRIVATE}]+",
         "<secret>",
         ("mysql -u root -ppw1 prod", "mysql -u root -p<secret> prod"),
         frame="${1}{}",
@@ -385,7 +395,7 @@ _KEYWORDS = (
     Rule(
         "short_flag",
         rf"({B}(?:sshpass\s+-p|(?:(?:docker|podman|az)\s+login|snowsql|mongo(?:sh|dump|restore|import|export)?|sqlcmd)"
-        r"\s(?:[^\r\n|;]*?\s)?-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)?-a|ldap[a-z]+\s(?:[^\r\n|;]*?\s)?-w)\s*[\"']?)"
+        r"\s(?:[^\r\n|;]*?\s)??-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)??-a|ldap[a-z]+\s(?:[^\r\n|;]*?\s)??-w)\s*[\"']?)"
         rf"[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
         "<secret>",
         ("docker login -u ann -p pw1 hub", "docker login -u ann -p <secret> hub"),
@@ -499,6 +509,11 @@ _KEYWORDS = (
 _FILE_NAME = rf"[^\\/\s\"'<>:|*?{PRIVATE}]+"
 _AT = r"(?:@|%40)[^\s@/]+\."
 _HOME = r"(?i)[\\/](?:home|users|documents and settings)[\\/]"
+_HOMES = (
+    r"(?:^|[^A-Za-z0-9.])/"
+    r"(?:home|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home"
+    r"|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/"
+)
 _USER_EQUALS = r"(?i)(?:user[_-]?name|user|login)="
 _PEOPLE = (
     Rule(
@@ -559,9 +574,18 @@ _PEOPLE = (
     ),
     Rule(
         "home_posix_spaced",
-        rf"((?:^|[^A-Za-z0-9.])/(?:home|Users)/)[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: \p{{Lu}}[\p{{L}}.'-]*){{1,3}}(/)",
+        rf"({_HOMES})[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: \p{{Lu}}[\p{{L}}.'-]*){{1,3}}(/)",
         "<user>",
         ("open /home/Ann B/main.py", "open /home/<user>/main.py"),
+        frame="${1}{}${2}",
+        gate=_HOME,
+    ),
+    Rule(
+        "home_posix_known",
+        rf"({_HOMES})[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: [^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+){{1,3}}"
+        r"(/(?:Library|AppData|Desktop|Documents|Downloads|Pictures|Music|Movies|Videos|\.[a-z]))",
+        "<user>",
+        ("open /home/ann van b/.cache/x", "open /home/<user>/.cache/x"),
         frame="${1}{}${2}",
         gate=_HOME,
     ),
@@ -583,9 +607,7 @@ _PEOPLE = (
     ),
     Rule(
         "home_posix",
-        r"((?:^|[^A-Za-z0-9.])/"
-        r"(?:home|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home"
-        r"|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/)"
+        rf"({_HOMES})"
         rf"[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
         "<user>",
         ("open /home/annb/src/main.py", "open /home/<user>/src/main.py"),
@@ -669,6 +691,15 @@ _NUMBERS = (
         rf"((?:[A-Za-z_]/|{B}[vV]|[vV]ersion[ =:]*))([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)",
         KEEP,
         ("Chrome/126.0.0.0 v1.2.3.4", "Chrome/126.0.0.0 v1.2.3.4"),
+        frame="${1}{}${2}",
+        gate=_DOTTED,
+    ),
+    Rule(
+        "prerelease",
+        r"(^|[^A-Za-z0-9_.])([0-9]+(?:\.[0-9]+){3}[-+._]?(?:(?:rc|alpha|beta|dev|pre|preview|post|snapshot)[.-]?[0-9]*"
+        rf"|(?:a|b|m|build)[.-]?[0-9]+){B})",
+        KEEP,
+        ("pinned to 1.2.3.4-rc1", "pinned to 1.2.3.4-rc1"),
         frame="${1}{}${2}",
         gate=_DOTTED,
     ),
@@ -830,6 +861,14 @@ _ADDRESSES = (
         "<address>",
         ("ship to 742 Evergreen Terrace, IL", "ship to <address>, IL"),
         frame="${1}{}",
+    ),
+    Rule(
+        "distance",
+        r"((?:stra(?:ß|ss)e|allee|weg|damm|ufer) )([0-9]{1,4} ?(?:k?m|cm|mm|min|Min|Minuten?|Meter|Kilometer"
+        r"|Stunden?|Std|Prozent|%|Euro|EUR|€)(?:[^\p{L}0-9]|$))",
+        KEEP,
+        ("Arbeitsweg 5 km", "Arbeitsweg 5 km"),
+        frame="${1}{}${2}",
     ),
     Rule(
         "street_german",

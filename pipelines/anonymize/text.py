@@ -166,7 +166,7 @@ class Sanitizer:
         return _rewrite(texts, concerned, lambda found: self._apply_rules(found, stage.rules))
 
     def _apply_rules(self, texts: pl.Series, rules: tuple[Rule, ...]) -> pl.Series:
-        """Apply rules in their order. One pattern finds the texts that may concern any; then each part finds its own."""
+        """Apply rules in their order. One pattern finds the texts that may concern any; each part then its own."""
         concerned = texts.str.contains(_any_of(rules))
         if len(rules) == 1:
             return _rewrite(texts, concerned, lambda found: self._apply_rule(found, rules[0]))
@@ -207,7 +207,9 @@ def _may_hold_private_use(texts: pl.Series) -> pl.Series:
 def _replace_values(texts: pl.Series, rule: Rule, symbol: str) -> pl.Series:
     """Replace what the rule finds in its candidates, everywhere in their text."""
     assert rule.find is not None  # noqa: S101 - the caller chose the rule for it
-    candidates = pl.DataFrame({"word": texts.str.extract_all(rule.pattern)}).with_row_index().explode("word").drop_nulls()
+    candidates = (
+        pl.DataFrame({"word": texts.str.extract_all(rule.pattern)}).with_row_index().explode("word").drop_nulls()
+    )
     for kind in rule.needs:
         candidates = candidates.filter(pl.col("word").str.contains(kind))
     values = {word: rule.find(word) for word in candidates["word"].unique()}
