@@ -213,7 +213,7 @@ def _replace_values(texts: pl.Series, rule: Rule, symbol: str) -> pl.Series:
     for kind in rule.needs:
         candidates = candidates.filter(pl.col("word").str.contains(kind))
     values = {word: rule.find(word) for word in candidates["word"].unique()}
-    rewritten = {}
+    rewritten: dict[int, str] = {}
     for place, word in candidates.rows():
         if (value := values[word]) is not None:
             rewritten[place] = rewritten.get(place, texts[place]).replace(value, symbol)
