@@ -121,7 +121,10 @@ class SameRules:
         self._placed = re.compile("|".join(map(re.escape, shown)))
         self._restored = {symbol: "" if name == KEEP else name for name, symbol in self._symbols.items()}
         self._stages = [
-            (_translate(stage.gate), [(_translate(rule.pattern), self._replacement(rule)) for rule in stage.rules])
+            (
+                _translate(stage.gate or ""),
+                [(_translate(rule.pattern), self._replacement(rule)) for rule in stage.rules],
+            )
             for stage in STAGES
         ]
 

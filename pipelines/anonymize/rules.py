@@ -4,6 +4,7 @@ A rule keeps the context it captures: `${1}{}${2}` frames the placeholder `{}`. 
 in linear time, with ASCII classes. Every example is a test: the first text becomes the second.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +29,12 @@ class Rule:
     placeholder: str
     example: Example
     frame: str = "{}"
+    gate: str | None = None
+    """Simpler than the pattern, and found wherever that is."""
     find: Callable[[str], str | None] | None = None
+    """Picks the value out of what the pattern found, or none."""
+    needs: tuple[str, ...] = ()
+    """What must be found in it, each, before `find` is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +42,16 @@ class Stage:
     """Rules that share a cheap test: a text without what `gate` finds is left alone by all of them."""
 
     name: str
-    gate: str
+    gate: str | None
     rules: tuple[Rule, ...]
 
 
-def _token(vendor: str, pattern: str, sample: str) -> Rule:
-    """Build the rule of a credential that its shape gives away."""
+def _token(vendor: str, pattern: str, sample: str, gate: str | None = None) -> Rule:
+    """Build the rule of a credential that its shape gives away. To its gate a long run is any run."""
     placeholder = f"<secret:{vendor}>"
-    return Rule(vendor, f"{B}(?:{pattern})", placeholder, (f"key {sample}, bad", f"key {placeholder}, bad"))
+    example = (f"key {sample}, bad", f"key {placeholder}, bad")
+    loose = re.sub(r"\{[0-9]{2,}(?:,[0-9]*)?\}", "{3,}", pattern)
+    return Rule(vendor, f"{B}(?:{pattern})", placeholder, example, gate=gate or f"{B}(?:{loose})")
 
 
 _BLOCKS = (
@@ -80,6 +88,9 @@ _URLS = (
         ("mysql://app:a/b?c@db/prod", "mysql://<credentials>@db/prod"),
         frame="${1}{}@",
     ),
+)
+
+_ORACLE = (
     Rule(
         "oracle_url",
         rf"(?i)(jdbc:oracle:[a-z]+:)[^\s/@'\"{PRIVATE}]+/[^\s@'\"{PRIVATE}]+@",
@@ -87,6 +98,9 @@ _URLS = (
         ("jdbc:oracle:thin:app/pw1@db:1521:x", "jdbc:oracle:thin:<credentials>@db:1521:x"),
         frame="${1}{}@",
     ),
+)
+
+_TOKEN_URLS = (
     Rule(
         "url_token",
         rf"(?i){B}(https?://)[^\s/?@:'\"<>`{PRIVATE}]{{8,}}@",
@@ -103,6 +117,9 @@ _URLS = (
         ("https://hooks.slack.com/services/T0/B0/abc gone", "https://hooks.slack.com/services/<secret:webhook> gone"),
         frame="${1}{}",
     ),
+)
+
+_QUERIES = (
     Rule(
         "query_secret",
         r"(?i)((?:[?&]|&amp;)(?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|signature|credential)|key|auth|sig|code)=)"
@@ -129,24 +146,30 @@ _VENDORS = (
         r"AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_.-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}|1//0[A-Za-z0-9_-]{20,}",
         "AI" + "za" + "a1B2" * 9,
     ),
-    _token("azure", r"[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{31,}", "ab1" + "8Q~" + "a1B2" * 8),
+    _token("azure", r"[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{31,}", "ab1" + "8Q~" + "a1B2" * 8, gate=r"8Q~"),
     _token("slack", r"xox[abcdeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}", "xo" + "xb-" + "12345-" * 3 + "aB1"),
     _token("huggingface", r"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}", "hf" + "_" + "a1B2" * 8),
     _token(
         "jwt", r"ey[JK][A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", "ey" + "JhbGciOiJI.a1B2c3D4e5.sig-1"
     ),
     _token("twilio", r"(?:AC|SK)[0-9a-f]{32}", "S" + "K" + "a1b2" * 8),
-    _token("telegram", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{30,}", "123456789:" + "AA" + "a1B2" * 8),
+    _token("telegram", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{30,}", "123456789:" + "AA" + "a1B2" * 8, gate=r"[0-9]:AA"),
     _token(
         "discord",
         r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
         "M" + "a1B2" * 6 + ".a1B2c3." + "a1B2" * 7,
+        gate=r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}",
     ),
     _token("npm", r"npm_[A-Za-z0-9]{30,}", "np" + "m_" + "a1B2" * 9),
     _token("pypi", r"pypi-[A-Za-z0-9_-]{16,}", "py" + "pi-" + "AgEI" * 6),
     _token("sendgrid", r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", "S" + "G." + "a1B2" * 5 + "." + "a1B2" * 8),
-    _token("mailgun", r"key-[0-9a-f]{32}|[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}", "ke" + "y-" + "a1b2" * 8),
-    _token("mailchimp", r"[0-9a-f]{32}-us[0-9]{1,2}", "a1b2" * 8 + "-u" + "s12"),
+    _token(
+        "mailgun",
+        r"key-[0-9a-f]{32}|[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}",
+        "ke" + "y-" + "a1b2" * 8,
+        gate=r"key-[0-9a-f]{32}|[0-9a-f]-[0-9a-f]{8}-[0-9a-f]{8}",
+    ),
+    _token("mailchimp", r"[0-9a-f]{32}-us[0-9]{1,2}", "a1b2" * 8 + "-u" + "s12", gate=r"[0-9a-f]-us[0-9]"),
     _token("groq", r"gsk_[A-Za-z0-9]{20,}", "gs" + "k_" + "a1B2" * 8),
     _token("xai", r"xai-[A-Za-z0-9]{20,}", "xa" + "i-" + "a1B2" * 8),
     _token("perplexity", r"pplx-[A-Za-z0-9]{20,}", "pp" + "lx-" + "a1B2" * 8),
@@ -201,17 +224,22 @@ _VENDORS = (
     _token("facebook", r"EAA[A-Za-z0-9]{40,}", "EA" + "A" + "a1B2" * 12),
 )
 
-_NAME = (
-    r"[A-Za-z0-9_.-]*(?:passw(?:or)?[dt]|passwd|kennwort|pwd|passphrase|secret|token|api[_ -]?key|apikey|access[_-]?key"
+_WORD = (
+    r"(?:passw(?:or)?[dt]|passwd|kennwort|pwd|passphrase|secret|token|api[_ -]?key|apikey|access[_-]?key"
     r"|private[_-]?key|secret[_-]?key|auth[_-]?key|encryption[_-]?key|signing[_-]?key|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer)[_-]?key|credentials?"
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
+_NAME = rf"[A-Za-z0-9_.-]*{_WORD}"
 _CLOSE = r"[\\\"'\]]*"
 _EQUALS = r"[ \t]*(?:=>|:=|=|:)[ \t]*"
+_ASSIGNED = rf"(?i){_WORD}{_CLOSE}[ \t]*[=:]"
+_LISTED = rf"(?i){_WORD}[\"'],\s*b?[\"']"
+_AUTHORIZATION = r"(?i)authorization[\\\"']*\s*[:=]"
 _OPEN = r"[\\\"'`]*"
 _START = rf"[^\s\\\"'`<>,;&|(){{}}\[\]=:{PRIVATE}]"
 _REST = rf"[^\s\\\"'`<>,;&|){{}}\]{PRIVATE}]"
 _LOOKS_RANDOM = rf"(?:[A-Za-z0-9+/_~-]{{16,}}=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
+_COOKIE = rf"{B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?"
 _FLAG = r"\s--?(?:password|passwd|pwd|token|secret|api-?key|auth|access-key|client-secret|private-key|passphrase)"
 _PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
 _HARMLESS = (
@@ -230,6 +258,7 @@ def _quoted(quote: str) -> Rule:
         "<secret>",
         (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
         frame="${1}{}",
+        gate=_ASSIGNED,
     )
 
 
@@ -240,6 +269,7 @@ _KEYWORDS = (
         KEEP,
         ("password=None, token: missing", "password=None, token: missing"),
         frame="${1}{}${2}",
+        gate=_ASSIGNED,
     ),
     Rule(
         "authorization_parts",
@@ -251,6 +281,7 @@ _KEYWORDS = (
             "Authorization: Digest <secret:authorization> sent",
         ),
         frame="${1}{}",
+        gate=_AUTHORIZATION,
     ),
     Rule(
         "authorization_done",
@@ -258,6 +289,7 @@ _KEYWORDS = (
         KEEP,
         ("Authorization: Bearer <secret:authorization>", "Authorization: Bearer <secret:authorization>"),
         frame="${1}{}${2}",
+        gate=_AUTHORIZATION,
     ),
     Rule(
         "authorization",
@@ -266,6 +298,7 @@ _KEYWORDS = (
         "<secret:authorization>",
         ("Authorization: Bearer abc.def rejected", "Authorization: Bearer <secret:authorization> rejected"),
         frame="${1}{}",
+        gate=_AUTHORIZATION,
     ),
     Rule(
         "bearer",
@@ -273,13 +306,24 @@ _KEYWORDS = (
         "<secret:authorization>",
         ("sent bearer a1b2c3d4e5f6 twice", "sent bearer <secret:authorization> twice"),
         frame="${1}{}",
+        gate=r"(?i)(?:bearer|basic)\s+[A-Za-z0-9._~+/-]{8}",
+    ),
+    Rule(
+        "harmless_cookie",
+        rf"(?i)({_COOKIE})((?:null|none|nil|undefined|true|false|enabled|disabled|missing|empty|expired|invalid|required)"
+        r"(?:[\s,;.)\]}][^=\r\n\"'\\]*)?(?:[\r\n\"'\\]|$))",
+        KEEP,
+        ("cookie: none", "cookie: none"),
+        frame="${1}{}${2}",
+        gate=r"(?i)cookie[\\\"']*\s*[:=,]",
     ),
     Rule(
         "cookie",
-        rf"(?i)({B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?)[^\s\\\"'{PRIVATE}][^\r\n\\\"']*",
+        rf"(?i)({_COOKIE})[^\s\\\"'{PRIVATE}][^\r\n\\\"']*",
         "<secret:cookie>",
         ("Cookie: sid=abc; theme=dark\nGET", "Cookie: <secret:cookie>\nGET"),
         frame="${1}{}",
+        gate=r"(?i)cookie[\\\"']*\s*[:=,]",
     ),
     Rule(
         "session_cookie",
@@ -295,6 +339,7 @@ _KEYWORDS = (
         "<secret>",
         ("['--password', 'pw1', '-v']", "['--password', '<secret>', '-v']"),
         frame="${1}{}",
+        gate=_LISTED,
     ),
     Rule(
         "paired_secret",
@@ -302,6 +347,7 @@ _KEYWORDS = (
         "<secret>",
         ("('x-api-key', 'a1b2c3d4e5')", "('x-api-key', '<secret>')"),
         frame="${1}{}",
+        gate=_LISTED,
     ),
     Rule(
         "named_value",
@@ -309,6 +355,7 @@ _KEYWORDS = (
         "<secret>",
         ('{"name": "API_KEY", "value": "a1"}', '{"name": "API_KEY", "value": "<secret>"}'),
         frame="${1}{}",
+        gate=r"(?i)[\"'],?\s+[\"']?value[\"']?\s*[:=]",
     ),
     Rule(
         "element",
@@ -316,6 +363,7 @@ _KEYWORDS = (
         "<secret>",
         ("<db><password>pw 1</password></db>", "<db><password><secret></password></db>"),
         frame="${1}{}${2}",
+        gate=rf"(?i){_WORD}>",
     ),
     Rule(
         "netrc",
@@ -326,6 +374,7 @@ _KEYWORDS = (
             "machine git.example login <credentials> password <credentials>",
         ),
         frame="${1}{}${2}{}",
+        gate=r"machine\s",
     ),
     Rule(
         "pgpass",
@@ -333,22 +382,25 @@ _KEYWORDS = (
         "<secret>",
         ("db.example:5432:prod:app:pw1", "db.example:5432:prod:app:<secret>"),
         frame="${1}{}",
+        gate=r":(?:54[0-9]{2}|6432|\*):",
     ),
     Rule(
         "glued_password",
-        rf"({B}(?:mysql[a-z]*|mariadb[a-z-]*|mycli)\s(?:[^\r\n|;]*?\s)?-p[\"']?)[^\s\"'<>{PRIVATE}]+",
+        rf"({B}(?:mysql[a-z]*|mariadb[a-z-]*|mycli)(?:\.exe)?[\"',]*\s(?:[^\r\n|;]*?\s)??[\"']?-p[\"']?)[^\s\"'<>{PRIVATE}]+",
         "<secret>",
         ("mysql -u root -ppw1 prod", "mysql -u root -p<secret> prod"),
         frame="${1}{}",
+        gate=r"(?:mysql|mariadb|mycli)",
     ),
     Rule(
         "short_flag",
         rf"({B}(?:sshpass\s+-p|(?:(?:docker|podman|az)\s+login|snowsql|mongo(?:sh|dump|restore|import|export)?|sqlcmd)"
-        r"\s(?:[^\r\n|;]*?\s)?-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)?-a|ldap[a-z]+\s(?:[^\r\n|;]*?\s)?-w)\s*[\"']?)"
+        r"\s(?:[^\r\n|;]*?\s)??-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)??-a|ldap[a-z]+\s(?:[^\r\n|;]*?\s)??-w)\s*[\"']?)"
         rf"[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
         "<secret>",
         ("docker login -u ann -p pw1 hub", "docker login -u ann -p <secret> hub"),
         frame="${1}{}",
+        gate=r"sshpass|(?:docker|podman|az)\s+login|snowsql|mongo|sqlcmd|redis-cli\s|ldap",
     ),
     Rule(
         "harmless_flag",
@@ -356,6 +408,7 @@ _KEYWORDS = (
         KEEP,
         ("pass --token or set it", "pass --token or set it"),
         frame="${1}{}${2}",
+        gate=rf"(?i){_FLAG}[= ]",
     ),
     Rule(
         "command_line",
@@ -363,6 +416,7 @@ _KEYWORDS = (
         "<secret>",
         ("run --api-key abcdef --retries 3", "run --api-key <secret> --retries 3"),
         frame="${1}{}",
+        gate=rf"(?i){_FLAG}[= ]",
     ),
     Rule(
         "basic_user",
@@ -370,6 +424,7 @@ _KEYWORDS = (
         "<credentials>",
         ("curl -u bob:hunter2 https://x", "curl -u <credentials> https://x"),
         frame="${1}{}",
+        gate=r"\s-(?:u|-user[= ])",
     ),
     Rule(
         "sql_password",
@@ -377,6 +432,7 @@ _KEYWORDS = (
         "<secret>",
         ("CREATE USER a IDENTIFIED BY 'pw1'", "CREATE USER a IDENTIFIED BY '<secret>'"),
         frame="${1}{}",
+        gate=r"(?i)(?:by|password)\s+['\"]",
     ),
     _quoted('"'),
     _quoted("'"),
@@ -386,6 +442,7 @@ _KEYWORDS = (
         "<secret>",
         ("password=apple7! host=db", "password=<secret> host=db"),
         frame="${1}{}",
+        gate=_ASSIGNED,
     ),
     Rule(
         "enclosed_secret",
@@ -393,6 +450,7 @@ _KEYWORDS = (
         "<secret>",
         ("api_key=<abc123def456> and token=(expired)", "api_key=<<secret>> and token=(expired)"),
         frame="${1}{}",
+        gate=_ASSIGNED,
     ),
     Rule(
         "told_password",
@@ -409,6 +467,7 @@ _KEYWORDS = (
         "<secret>",
         ("API_KEY is set to abc123def and fails", "API_KEY is set to <secret> and fails"),
         frame="${1}{}",
+        gate=rf"(?i){_WORD}{_CLOSE}(?:[ \t]+for[ \t]|[ \t]*(?::|is|was|of|set to)[ \t])",
     ),
     Rule(
         "spaced_secret",
@@ -417,6 +476,8 @@ _KEYWORDS = (
         "<secret>",
         ("Incorrect API key provided: a1B2c3D4e5F6g7H8. Look", "Incorrect API key provided: <secret>. Look"),
         find=find_told,
+        gate=rf"(?i){_WORD}{_CLOSE}[ \t]+(?:value|provided|key|given)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
+        r"[A-Za-z0-9+/_~-]{15}",
     ),
     Rule(
         "spaced_password",
@@ -433,6 +494,7 @@ _KEYWORDS = (
         KEEP,
         ("Idempotency-Key: a1b2c3d4-e5f6", "Idempotency-Key: a1b2c3d4-e5f6"),
         frame="${1}{}${2}",
+        gate=rf"(?i)key{_CLOSE}[ \t]*[=:]",
     ),
     Rule(
         "key",
@@ -440,10 +502,19 @@ _KEYWORDS = (
         "<secret>",
         ("key=abc123def456 refused", "key=<secret> refused"),
         frame="${1}{}",
+        gate=rf"(?i)key{_CLOSE}[ \t]*[=:]",
     ),
 )
 
 _FILE_NAME = rf"[^\\/\s\"'<>:|*?{PRIVATE}]+"
+_AT = r"(?:@|%40)[^\s@/]+\."
+_HOME = r"(?i)[\\/](?:home|users|documents and settings)[\\/]"
+_HOMES = (
+    r"(?:^|[^A-Za-z0-9.])/"
+    r"(?:home|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home"
+    r"|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/"
+)
+_USER_EQUALS = r"(?i)(?:user[_-]?name|user|login)="
 _PEOPLE = (
     Rule(
         "not_an_email",
@@ -451,12 +522,14 @@ _PEOPLE = (
         KEEP,
         ("icon@2x.png and run@main.js", "icon@2x.png and run@main.js"),
         frame="${1}{}${2}",
+        gate=_AT,
     ),
     Rule(
         "email",
         r"(?i)[\p{L}0-9_%+](?:[\p{L}0-9._%+'-]*[\p{L}0-9_%+-])?(?:@|%40)(?:[\p{L}0-9-]+\.)+\p{L}{2,}",
         "<email>",
         ("mail to ann.b+x@mail.example.org bounced", "mail to <email> bounced"),
+        gate=_AT,
     ),
     Rule(
         "email_spelled_out",
@@ -464,6 +537,7 @@ _PEOPLE = (
         r"|\(dot\)) ?)[a-z0-9-]+)+",
         "<email>",
         ("mail ann.b [at] example [dot] org now", "mail <email> now"),
+        gate=r"(?i)(?:\[at\]|\(at\)) ?[a-z0-9-]",
     ),
     Rule(
         "ssh_user",
@@ -471,6 +545,7 @@ _PEOPLE = (
         "<user>",
         ("ssh -v annb@build01 true", "ssh -v <user>@build01 true"),
         frame="${1}{}${2}",
+        gate=r"(?:ssh|scp|sftp|rsync|mosh)\s",
     ),
     Rule(
         "refused_user",
@@ -478,6 +553,7 @@ _PEOPLE = (
         "<user>",
         ("annb@build01: Permission denied (publickey)", "<user>@build01: Permission denied (publickey)"),
         frame="${1}{}${2}",
+        gate=r"@[A-Za-z0-9._-]+: Permission denied",
     ),
     Rule(
         "denied_user",
@@ -486,6 +562,7 @@ _PEOPLE = (
         "<user>",
         ("Permission denied for user annb, bye", "Permission denied for user <user>, bye"),
         frame="${1}{}",
+        gate=r"(?i)for (?:invalid )?user ",
     ),
     Rule(
         "home_quoted",
@@ -493,13 +570,24 @@ _PEOPLE = (
         "<user>",
         ("open '/home/ann b/x y.csv'", "open '/home/<user>/x y.csv'"),
         frame="${1}{}",
+        gate=_HOME,
     ),
     Rule(
         "home_posix_spaced",
-        rf"((?:^|[^A-Za-z0-9.])/(?:home|Users)/)[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: \p{{Lu}}[\p{{L}}.'-]*){{1,3}}(/)",
+        rf"({_HOMES})[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: \p{{Lu}}[\p{{L}}.'-]*){{1,3}}(/)",
         "<user>",
         ("open /home/Ann B/main.py", "open /home/<user>/main.py"),
         frame="${1}{}${2}",
+        gate=_HOME,
+    ),
+    Rule(
+        "home_posix_known",
+        rf"({_HOMES})[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: [^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+){{1,3}}"
+        r"(/(?:Library|AppData|Desktop|Documents|Downloads|Pictures|Music|Movies|Videos|\.[a-z]))",
+        "<user>",
+        ("open /home/ann van b/.cache/x", "open /home/<user>/.cache/x"),
+        frame="${1}{}${2}",
+        gate=_HOME,
     ),
     Rule(
         "home_tilde",
@@ -507,6 +595,7 @@ _PEOPLE = (
         "<user>",
         ("cd ~annb/src", "cd ~<user>/src"),
         frame="${1}{}${2}",
+        gate=r"~[a-z_][a-z0-9_.-]+/",
     ),
     Rule(
         "home_share",
@@ -514,16 +603,16 @@ _PEOPLE = (
         "<user>",
         (r"open \\srv01\users\annb\x", r"open \\srv01\users\<user>\x"),
         frame="${1}{}",
+        gate=_HOME,
     ),
     Rule(
         "home_posix",
-        r"((?:^|[^A-Za-z0-9.])/"
-        r"(?:home|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home"
-        r"|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/)"
+        rf"({_HOMES})"
         rf"[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
         "<user>",
         ("open /home/annb/src/main.py", "open /home/<user>/src/main.py"),
         frame="${1}{}",
+        gate=_HOME,
     ),
     Rule(
         "home_windows_spaced",
@@ -531,6 +620,7 @@ _PEOPLE = (
         "<user>",
         (r"C:\Users\Ann B\data.csv", r"C:\Users\<user>\data.csv"),
         frame="${1}{}${2}",
+        gate=_HOME,
     ),
     Rule(
         "home_windows",
@@ -538,6 +628,7 @@ _PEOPLE = (
         "<user>",
         (r"cd C:\\Users\\annb", r"cd C:\\Users\\<user>"),
         frame="${1}{}",
+        gate=_HOME,
     ),
     Rule(
         "home_encoded",
@@ -545,6 +636,7 @@ _PEOPLE = (
         "<user>",
         ("?path=%2Fhome%2Fannb%2Fx", "?path=%2Fhome%2F<user>%2Fx"),
         frame="${1}{}",
+        gate=r"(?i)%2F(?:home|users)%2F",
     ),
     Rule(
         "quoted_user",
@@ -553,6 +645,7 @@ _PEOPLE = (
         "<user>",
         ('authentication failed for user "annb"', 'authentication failed for user "<user>"'),
         frame="${1}{}",
+        gate=rf"(?i)(?:(?:user(?:[ _-]?name)?|login|account|owner){_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|role\s+)['\"`]",
     ),
     Rule(
         "person_name",
@@ -560,6 +653,7 @@ _PEOPLE = (
         "<name>",
         ('{"full_name": "Ann B"}', '{"full_name": "<name>"}'),
         frame="${1}{}",
+        gate=r"(?i)name[\\\"']*\s*[:=]\s*[\\]?[\"']",
     ),
     Rule(
         "connection_user",
@@ -567,6 +661,7 @@ _PEOPLE = (
         "<user>",
         ("Server=db;User Id=annb;Encrypt=true", "Server=db;User Id=<user>;Encrypt=true"),
         frame="${1}{}",
+        gate=r"(?i);\s*(?:user id|uid|user)\s*=",
     ),
     Rule(
         "harmless_user",
@@ -574,6 +669,7 @@ _PEOPLE = (
         KEEP,
         ("create(user=self.user, login=login)", "create(user=self.user, login=login)"),
         frame="${1}{}${2}",
+        gate=_USER_EQUALS,
     ),
     Rule(
         "assigned_user",
@@ -581,11 +677,14 @@ _PEOPLE = (
         "<user>",
         ("login failed: user=annb db=prod", "login failed: user=<user> db=prod"),
         frame="${1}{}",
+        gate=_USER_EQUALS,
     ),
 )
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _HEX = r"[0-9a-f]{1,4}"
+_DOTTED = r"[0-9]\.[0-9]+\.[0-9]+\.[0-9]"
+_SEPARATED = r"(?i)(?:[0-9a-f]{1,4}[:-]){5}"
 _NUMBERS = (
     Rule(
         "harmless_ipv4",
@@ -593,6 +692,16 @@ _NUMBERS = (
         KEEP,
         ("Chrome/126.0.0.0 v1.2.3.4", "Chrome/126.0.0.0 v1.2.3.4"),
         frame="${1}{}${2}",
+        gate=_DOTTED,
+    ),
+    Rule(
+        "prerelease",
+        r"(^|[^A-Za-z0-9_.])([0-9]+(?:\.[0-9]+){3}[-+._]?(?:(?:rc|alpha|beta|dev|pre|preview|post|snapshot)[.-]?[0-9]*"
+        rf"|(?:a|b|m|build)[.-]?[0-9]+){B})",
+        KEEP,
+        ("pinned to 1.2.3.4-rc1", "pinned to 1.2.3.4-rc1"),
+        frame="${1}{}${2}",
+        gate=_DOTTED,
     ),
     Rule(
         "decimals",
@@ -607,6 +716,7 @@ _NUMBERS = (
         KEEP,
         ("bind 127.0.0.1:80", "bind 127.0.0.1:80"),
         frame="${1}{}${2}",
+        gate=_DOTTED,
     ),
     Rule(
         "ipv4",
@@ -614,12 +724,14 @@ _NUMBERS = (
         "x",
         ("connect 10.1.2.3:5432 refused", "connect 10.1.2.x:5432 refused"),
         frame="${1}${2}{}",
+        gate=_DOTTED,
     ),
     Rule(
         "mac",
         rf"(?i){B}(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}{B}",
         "<mac>",
         ("eth0 aa:bb:cc:00:11:22 down", "eth0 <mac> down"),
+        gate=_SEPARATED,
     ),
     Rule(
         "ipv6",
@@ -627,6 +739,7 @@ _NUMBERS = (
         ":",
         ("from 2001:db8:1:2:3:4:5:6 port", "from 2001:db8:1:: port"),
         frame="${1}:{}",
+        gate=_SEPARATED,
     ),
     Rule(
         "ipv6_short",
@@ -634,6 +747,7 @@ _NUMBERS = (
         ":",
         ("from [fe80::1c2:3]:80", "from [fe80::]:80"),
         frame="${1}:{}",
+        gate=r"(?i)[0-9a-f]::",
     ),
     Rule(
         "iban",
@@ -641,6 +755,7 @@ _NUMBERS = (
         "<iban>",
         ("to DE89 3704 0044 0532 0130 00 now", "to <iban> now"),
         find=find_iban,
+        gate=r"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}",
     ),
     Rule(
         "card",
@@ -648,6 +763,7 @@ _NUMBERS = (
         "<card>",
         ("card 4111 1111 1111 1111 declined", "card <card> declined"),
         find=find_card,
+        gate=r"[2-6](?:[ -]?[0-9]){12}",
     ),
     Rule(
         "card_code",
@@ -665,11 +781,12 @@ _NUMBERS = (
     ),
     Rule(
         "birth",
-        r"(?i)((?:date[_ -]?of[_ -]?birth|birth[_ -]?da(?:te|y)|geburtsdatum|\bdob)[\\\"']*\s*[:=]\s*[\\\"']*)"
+        rf"(?i)((?:date[_ -]?of[_ -]?birth|birth[_ -]?da(?:te|y)|geburtsdatum|{B}dob)[\\\"']*\s*[:=]\s*[\\\"']*)"
         r"[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}",
         "<date_of_birth>",
         ('"date_of_birth": "1984-05-17"', '"date_of_birth": "<date_of_birth>"'),
         frame="${1}{}",
+        gate=r"(?i)birth|geburtsdatum|dob",
     ),
     Rule(
         "passport",
@@ -677,6 +794,7 @@ _NUMBERS = (
         "<passport>",
         ("passport no: C01X00T47 expired", "passport no: <passport> expired"),
         frame="${1}{}",
+        gate=r"(?i)passport",
     ),
     Rule(
         "told_ssn",
@@ -685,6 +803,7 @@ _NUMBERS = (
         "<ssn>",
         ("ssn=123456789 bad", "ssn=<ssn> bad"),
         frame="${1}{}",
+        gate=r"(?i)ssn|social sec",
     ),
     Rule("ssn", rf"{B}[0-8][0-9]{{2}}-[0-9]{{2}}-[0-9]{{4}}{B}", "<ssn>", ("ssn 123-45-6789 bad", "ssn <ssn> bad")),
     Rule(
@@ -694,6 +813,7 @@ _NUMBERS = (
         "<phone>",
         ("call +49 30 1234 5678 back", "call <phone> back"),
         frame="${1}{}",
+        gate=r"\+[1-9][0-9 .()-]{6}",
     ),
     Rule(
         "phone_told",
@@ -703,6 +823,8 @@ _NUMBERS = (
         "<phone>",
         ("Tel.: 0171 1234567, fax=030/1234567", "Tel.: <phone>, fax=<phone>"),
         frame="${1}{}",
+        gate=r"(?i)(?:tel(?:efon|ephone)?|phone|mobile?|fax|handy|whatsapp)(?:[ _]?(?:number|no|nr))?"
+        r"[.:= \"'\\]{1,4}\+?[0-9(]",
     ),
     Rule(
         "phone_european",
@@ -718,6 +840,7 @@ _NUMBERS = (
         "<phone>",
         ("call (415) 555-2671 back", "call <phone> back"),
         frame="${1}{}",
+        gate=r"[2-9][0-9]{2}[.-][0-9]{4}",
     ),
 )
 
@@ -738,6 +861,14 @@ _ADDRESSES = (
         "<address>",
         ("ship to 742 Evergreen Terrace, IL", "ship to <address>, IL"),
         frame="${1}{}",
+    ),
+    Rule(
+        "distance",
+        r"((?:stra(?:ß|ss)e|allee|weg|damm|ufer) )([0-9]{1,4} ?(?:k?m|cm|mm|min|Min|Minuten?|Meter|Kilometer"
+        r"|Stunden?|Std|Prozent|%|Euro|EUR|€)(?:[^\p{L}0-9]|$))",
+        KEEP,
+        ("Arbeitsweg 5 km", "Arbeitsweg 5 km"),
+        frame="${1}{}${2}",
     ),
     Rule(
         "street_german",
@@ -769,12 +900,16 @@ _OPAQUE = (
         "<secret:opaque>",
         ("sent Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE here", "sent <secret:opaque> here"),
         find=find_opaque,
+        needs=("[a-z]", "[A-Z]", "[0-9]"),
     ),
 )
 
 STAGES = (
     Stage("blocks", r"PRIVATE KEY", _BLOCKS),
-    Stage("urls", r"(?i)://|[?&;][a-z0-9_.-]+=|jdbc:", _URLS),
+    Stage("urls", "://", _URLS),
+    Stage("oracle", "(?i)jdbc:oracle:", _ORACLE),
+    Stage("token_urls", "://", _TOKEN_URLS),
+    Stage("queries", "[?&]", _QUERIES),
     Stage("vendors", r"[A-Za-z0-9_-]{16}|ey[JK]", _VENDORS),
     Stage(
         "keywords",
@@ -783,12 +918,7 @@ STAGES = (
         r"|kennwort|pw:|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap| login|:(?:54[0-9]{2}|6432|\*):",
         _KEYWORDS,
     ),
-    Stage(
-        "people",
-        r"(?i)@|%40|home|users|documents and settings|user|login|account|owner|author|role|[\[(]at[\])]|~[a-z_]"
-        r"|;\s*uid|name",
-        _PEOPLE,
-    ),
+    Stage("people", None, _PEOPLE),
     Stage("numbers", r"[0-9][0-9 .:-]*[0-9]|:[0-9A-Fa-f]+:", _NUMBERS),
     Stage(
         "addresses",
@@ -796,6 +926,6 @@ STAGES = (
         rf"| {_STREET}{B}|(?i:box|postfach) [0-9]",
         _ADDRESSES,
     ),
-    Stage("opaque", r"[A-Za-z0-9+/_-]{32}", _OPAQUE),
+    Stage("opaque", None, _OPAQUE),
 )
 RULES = tuple(rule for stage in STAGES for rule in stage.rules)

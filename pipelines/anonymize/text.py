@@ -7,9 +7,9 @@ same trick recognises placeholders that stood there before, which makes sanitizi
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, reduce
 
 import polars as pl
 
@@ -20,7 +20,10 @@ UNSANITIZED = "<unsanitized>"
 
 _FIRST_SYMBOL = 0xE100
 _PRIVATE_USE = r"[\x{E000}-\x{F8FF}]"
+_SYMBOLS = r"[\x{E100}-\x{F8FF}]+"
 _MOST_ROUNDS = 8
+_PARTS = 12
+"""Rules of a stage are split into so many parts, again and again, until each stands alone."""
 
 log = logging.getLogger(__name__)
 
@@ -115,71 +118,106 @@ class Sanitizer:
         texts = self._apply_stages(self._neutralise(texts))
         if self.own:
             texts = self._settle(texts)
-        removed = texts.str.replace_all(r"[^\x{E100}-\x{F8FF}]+", "")
-        restored = texts.str.replace_many(list(self._symbols.values()), list(self._symbols))
-        return pl.DataFrame({"text": restored, "removed": removed})
+        marked = _may_hold_private_use(texts).arg_true()
+        removed = pl.Series([""]).new_from_index(0, len(texts))
+        if len(marked):
+            found = texts.gather(marked)
+            removed = removed.scatter(marked, found.str.extract_all(_SYMBOLS).list.join(""))
+            texts = texts.clone().scatter(
+                marked, found.str.replace_many(list(self._symbols.values()), list(self._symbols))
+            )
+        return pl.DataFrame({"text": texts, "removed": removed})
 
     def _neutralise(self, texts: pl.Series) -> pl.Series:
         """Private-use code points of the input become U+FFFD; placeholders of an earlier pass become symbols."""
-        texts = texts.str.replace_all(_PRIVATE_USE, "\N{REPLACEMENT CHARACTER}")
-        return texts.str.replace_many(list(self._bracketed), list(self._bracketed.values()))
+        texts = _rewrite(
+            texts,
+            _may_hold_private_use(texts),
+            lambda found: found.str.replace_all(_PRIVATE_USE, "\N{REPLACEMENT CHARACTER}"),
+        )
+        placeholders = list(self._bracketed)
+        return _rewrite(
+            texts,
+            texts.str.contains_any(placeholders),
+            lambda found: found.str.replace_many(placeholders, list(self._bracketed.values())),
+        )
 
     def _settle(self, texts: pl.Series) -> pl.Series:
         """Repeat until nothing changes: a user's rule may take a placeholder for a value, or uncover one of ours."""
         for _ in range(_MOST_ROUNDS):
             concerned = texts.str.contains(self._own_symbols).arg_true()
             before = texts.gather(concerned)
-            after = self._apply_stages(before.clone())  # it changes what it is given
+            after = self._apply_stages(before)
             if (after == before).all():
                 return texts
-            texts = texts.scatter(concerned, after)
+            texts = texts.clone().scatter(concerned, after)
         raise UnstableRulesError
 
     def _apply_stages(self, texts: pl.Series) -> pl.Series:
         for stage in self._stages:
             texts = self._apply_stage(texts, stage)
-        return texts.str.replace_all(KEEP, "", literal=True)
+        kept = texts.str.contains(KEEP, literal=True)
+        return _rewrite(texts, kept, lambda found: found.str.replace_all(KEEP, "", literal=True))
 
     def _apply_stage(self, texts: pl.Series, stage: Stage) -> pl.Series:
-        concerned = texts.str.contains(stage.gate).arg_true()
-        if not len(concerned):
-            return texts
-        rewritten = texts.gather(concerned)
-        for rule in stage.rules:
-            rewritten = self._apply_rule(rewritten, rule)
-        return texts.scatter(concerned, rewritten)
+        if stage.gate is None:
+            return self._apply_rules(texts, stage.rules)
+        concerned = texts.str.contains(stage.gate)
+        return _rewrite(texts, concerned, lambda found: self._apply_rules(found, stage.rules))
+
+    def _apply_rules(self, texts: pl.Series, rules: tuple[Rule, ...]) -> pl.Series:
+        """Apply rules in their order. One pattern finds the texts that may concern any; each part then its own."""
+        concerned = texts.str.contains(_any_of(rules))
+        if len(rules) == 1:
+            return _rewrite(texts, concerned, lambda found: self._apply_rule(found, rules[0]))
+        size = -(-len(rules) // _PARTS)
+        parts = [rules[start : start + size] for start in range(0, len(rules), size)]
+        return _rewrite(texts, concerned, lambda found: reduce(self._apply_rules, parts, found))
 
     def _apply_rule(self, texts: pl.Series, rule: Rule) -> pl.Series:
-        concerned = texts.str.contains(rule.pattern).arg_true()
-        if not len(concerned):
-            return texts
         symbol = self._symbols.get(rule.placeholder, KEEP)
-        found = texts.gather(concerned)
         if rule.find is None:
-            rewritten = found.str.replace_all(rule.pattern, rule.frame.replace("{}", symbol))
-        else:
-            candidates = found.str.extract_all(rule.pattern)
-            rewritten = pl.Series(
-                [_replace_values(text, words, rule, symbol) for text, words in zip(found, candidates, strict=True)],
-                dtype=pl.String,
-            )
-            again = (rewritten != found).arg_true()
-            if len(again):  # a candidate may hold a second value
-                rewritten = rewritten.scatter(again, self._apply_rule(rewritten.gather(again), rule))
-        return texts.scatter(concerned, rewritten)
+            return texts.str.replace_all(rule.pattern, rule.frame.replace("{}", symbol))
+        rewritten = _replace_values(texts, rule, symbol)
+        changed = rewritten != texts  # a candidate may hold a second value
+        return _rewrite(rewritten, changed, lambda found: self._apply_rules(found, (rule,)))
 
 
 def _rules(stages: Iterable[Stage]) -> list[Rule]:
     return [rule for stage in stages for rule in stage.rules]
 
 
-def _replace_values(text: str, candidates: pl.Series, rule: Rule, symbol: str) -> str:
+@cache
+def _any_of(rules: tuple[Rule, ...]) -> str:
+    """Finds the texts that may concern any of the rules."""
+    return "|".join(f"(?:{gate})" for gate in dict.fromkeys(rule.gate or rule.pattern for rule in rules))
+
+
+def _rewrite(texts: pl.Series, concerned: pl.Series, work: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """The texts with the concerned ones worked on."""
+    places = concerned.arg_true()
+    return texts.clone().scatter(places, work(texts.gather(places))) if len(places) else texts
+
+
+def _may_hold_private_use(texts: pl.Series) -> pl.Series:
+    """Cheaper than to look for them: texts that are not ASCII."""
+    return texts.str.len_bytes() != texts.str.len_chars()
+
+
+def _replace_values(texts: pl.Series, rule: Rule, symbol: str) -> pl.Series:
+    """Replace what the rule finds in its candidates, everywhere in their text."""
     assert rule.find is not None  # noqa: S101 - the caller chose the rule for it
-    for word in candidates:
-        value = rule.find(word)
-        if value is not None:
-            text = text.replace(value, symbol)
-    return text
+    candidates = (
+        pl.DataFrame({"word": texts.str.extract_all(rule.pattern)}).with_row_index().explode("word").drop_nulls()
+    )
+    for kind in rule.needs:
+        candidates = candidates.filter(pl.col("word").str.contains(kind))
+    values = {word: rule.find(word) for word in candidates["word"].unique()}
+    rewritten: dict[int, str] = {}
+    for place, word in candidates.rows():
+        if (value := values[word]) is not None:
+            rewritten[place] = rewritten.get(place, texts[place]).replace(value, symbol)
+    return texts.clone().scatter(list(rewritten), list(rewritten.values())) if rewritten else texts
 
 
 DEFAULT = Sanitizer()

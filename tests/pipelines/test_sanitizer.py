@@ -55,6 +55,9 @@ SPELLINGS = {
     "flag": (
         "--api-key {b62:20}",
         "mysql -u root -p{b62:12} prod",
+        "mysqldump -p{b62:12}",
+        "mysql.exe -p{b62:12} prod",
+        "['mysql', '-p{b62:12}']",
         "curl -u app:{b62:12} x",
         "['--password', '{b62:12}']",
     ),
@@ -66,6 +69,8 @@ SPELLINGS = {
         "C:\\Users\\{lower:8}\\x.py",
         "'/Users/{lower:8} b/x y.py'",
         "/home/{lower:8} Baker/x",
+        "/mnt/c/Users/{lower:8} Baker/x",
+        "/Users/{lower:8} {lower:9}/Library/x",
     ),
     "card": ("4111 1111 1111 1111", "5500-0000-0000-0004", "378282246310005"),
     "iban": ("DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"),
@@ -128,6 +133,9 @@ HARMLESS = (
     "unexpected token Identifier_Foo1234567890, Idempotency-Key: 2a74c742-95b1-433f-81dc-4e9a2006496b",
     "bytes 00 01 02 03 04 05 06 07, cd ~/projects/x, class_name: 'Foo', PIN: incorrect, phone number is required",
     "started at 2026-03-10T12:00:00.123Z, epoch 1773144000000",
+    "Arbeitsweg 12 Minuten, Radweg 300 m, Heimweg 5 km",
+    "{'cookie': 'disabled'}, 'Cookie: none in the request'",
+    "setuptools 1.2.3.4.dev0, requires 1.2.3.4rc1 or 10.1.2.3-beta.2",
 )
 
 
@@ -140,6 +148,16 @@ def test_every_rule_does_what_its_example_says(rule):
     given_text, expected = rule.example
     assert clean(given_text) == expected
     assert clean(expected) == expected
+
+
+def test_a_gate_finds_whatever_its_rule_finds():
+    spelt = [planted(spelling, kind)[0] for kind, spelling in CASES]
+    texts = [*HARMLESS, *spelt, *(text for rule in RULES for text in rule.example), "Authorization: \ue100"]
+    texts = pl.Series([spell(text) for text in texts for spell in (str, str.upper, str.lower, str.title)])
+    for rule in RULES:
+        found = texts.filter(texts.str.contains(rule.pattern))
+        assert found.str.contains(rule.gate or rule.pattern).all(), rule.name
+        assert len(found) or rule.find, rule.name
 
 
 @pytest.mark.parametrize("text", HARMLESS)
