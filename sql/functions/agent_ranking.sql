@@ -42,15 +42,22 @@ as $$
         group by told.agent_id
     ),
 
+    audience as (
+        select reached.agent_id, count(*) as user_count
+        from range
+        cross join lateral agentmill.agent_users(range.from_time, range.to_time) as reached
+        group by reached.agent_id
+    ),
+
     shrunken as (
         select
             total.*,
             everyone.rate as everyone_rate,
             (total.success_count + 20 * everyone.rate) / (total.execution_count + 20) as rate,
-            agentmill.user_count(range.from_time, range.to_time, total.agent_id) as user_count,
+            coalesce(audience.user_count, 0) as user_count,
             total.cost_usd / nullif(total.success_count, 0) as cost_per_success_usd
         from total
-        cross join range
+        left join audience using (agent_id)
         cross join (
             select sum(success_count)::double precision / sum(execution_count) as rate from total
         ) as everyone

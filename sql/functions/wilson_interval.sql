@@ -4,10 +4,9 @@ returns table (low double precision, high double precision)
 language sql immutable parallel safe
 begin atomic
     select
-        greatest(0, (rate + z2 / (2 * total) - margin) / (1 + z2 / total)),
-        least(1, (rate + z2 / (2 * total) + margin) / (1 + z2 / total))
-    from (select 3.841458820694124::double precision as z2, successes::double precision / nullif(total, 0) as rate) as given
-    cross join lateral (
-        select sqrt(z2 * (rate * (1 - rate) / total + z2 / (4.0 * total * total))) as margin
-    ) as spread;
+        case when n > 0 then greatest(0, (rate + z2 / (2 * n) - margin) / (1 + z2 / n)) end,
+        case when n > 0 then least(1, (rate + z2 / (2 * n) + margin) / (1 + z2 / n)) end
+    from (select 3.841458820694124::double precision as z2, nullif(total, 0)::double precision as n) as given
+    cross join lateral (select successes / n as rate) as told
+    cross join lateral (select sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) as margin) as spread;
 end;
