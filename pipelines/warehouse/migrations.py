@@ -1,11 +1,9 @@
-"""The schema, forwards and back: Alembic for tables; views and roles as SQL files, applied anew when they change."""
+"""The schema, forwards and back: Alembic for tables; functions, views, comments and roles follow when they change."""
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import alembic.command
 import alembic.config
@@ -14,18 +12,18 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
 
-from pipelines.warehouse.connection import SCHEMA, Warehouse
+from pipelines.warehouse.connection import SCHEMA, SQL_FOLDER, Warehouse
+from pipelines.warehouse.dictionary import comment, load_dictionary
+from pipelines.warehouse.roles import READS, apply_roles
 
-SQL_FOLDER = Path(__file__).parents[2] / "sql"
 _LOCK = "agentmill schema"
-
-log = logging.getLogger(__name__)
 
 
 def upgrade(warehouse: Warehouse) -> None:
     """Bring tables, views and roles to the newest state; does nothing where they are there already."""
     with _schema_lock(warehouse) as connection:
-        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
+        if connection.execute("select from pg_namespace where nspname = %s", [SCHEMA]).fetchone() is None:
+            connection.execute(sql.SQL("create schema {}").format(sql.Identifier(SCHEMA)))
         if current_revision(warehouse) != _scripts().get_current_head():
             _drop_views(connection)
             _run_alembic(warehouse, alembic.command.upgrade, "head")
@@ -67,31 +65,49 @@ def _run_alembic(warehouse: Warehouse, command: object, revision: str) -> None:
 
 
 def _apply_files(connection: psycopg.Connection) -> None:
-    """Create the views in the order they build on each other, then the roles. Skipped where nothing changed."""
+    """Create functions, views in the order they build on each other, comments, roles. Skipped where nothing changed."""
+    functions = [path.read_text() for path in sorted((SQL_FOLDER / "functions").glob("*.sql"))]
     views = {path.stem: path.read_text() for path in sorted((SQL_FOLDER / "views").glob("*.sql"))}
     roles = (SQL_FOLDER / "roles.sql").read_text()
-    digest = hashlib.sha256(repr((_scripts().get_current_head(), views, roles)).encode()).hexdigest()
+    known = load_dictionary()
+    content = (
+        _scripts().get_current_head(),
+        functions,
+        views,
+        roles,
+        known,
+        sorted((k, sorted(v)) for k, v in READS.items()),
+    )
+    digest = hashlib.sha256(repr(content).encode()).hexdigest()
     applied = connection.execute("select obj_description(%s::regnamespace)", [SCHEMA]).fetchone()
     if applied == (digest,):
         return
     with connection.transaction():
         _drop_views(connection)
+        connection.execute("set local check_function_bodies = off")  # files are in no order
+        for function in functions:
+            connection.execute(sql.SQL(function))
         for name in _by_dependency(views):
-            statement = sql.SQL("create view {} as {}").format(sql.Identifier(SCHEMA, name), sql.SQL(views[name]))
-            connection.execute(statement)
-            grain = views[name].splitlines()[0].removeprefix("-- ")
-            connection.execute(
-                sql.SQL("comment on view {} is {}").format(sql.Identifier(SCHEMA, name), sql.Literal(grain))
-            )
-        _apply_roles(connection, roles)
+            is_barrier = (SCHEMA, name) in known.relations and known.relations[SCHEMA, name].security_barrier
+            options = sql.SQL(" with (security_barrier)" if is_barrier else "")
+            view = sql.Identifier(SCHEMA, name)
+            connection.execute(sql.SQL("create view {}{} as {}").format(view, options, sql.SQL(views[name])))
+        comment(connection)
+        apply_roles(connection)
         connection.execute(sql.SQL("comment on schema {} is {}").format(sql.Identifier(SCHEMA), sql.Literal(digest)))
 
 
 def _drop_views(connection: psycopg.Connection) -> None:
+    """Drop views and functions; whatever changes next, they are made anew."""
     connection.execute(sql.SQL("comment on schema {} is null").format(sql.Identifier(SCHEMA)))
     names = connection.execute("select viewname from pg_views where schemaname = %s", [SCHEMA]).fetchall()
     for (name,) in names:
         connection.execute(sql.SQL("drop view if exists {} cascade").format(sql.Identifier(SCHEMA, name)))
+    routines = connection.execute(
+        "select oid::regprocedure::text from pg_proc where pronamespace = %s::regnamespace", [SCHEMA]
+    ).fetchall()
+    for (signature,) in routines:
+        connection.execute(sql.SQL("drop routine if exists {} cascade").format(sql.SQL(signature)))
 
 
 def _by_dependency(views: dict[str, str]) -> list[str]:
@@ -109,11 +125,3 @@ def _by_dependency(views: dict[str, str]) -> list[str]:
     for name in views:
         _place(name)
     return ordered
-
-
-def _apply_roles(connection: psycopg.Connection, roles: str) -> None:
-    try:
-        with connection.transaction():
-            connection.execute(sql.SQL(roles))
-    except psycopg.errors.InsufficientPrivilege:
-        log.warning("the database user may not create roles, so analysts have no role of their own here")
