@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.catalogue import column_schema
 from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import table
@@ -13,6 +14,7 @@ _TOP = 10
 
 @dg.asset(
     deps=["executions"],
+    metadata=column_schema("failure_signatures_daily"),
     partitions_def=daily,
     backfill_policy=whole_range,
     retry_policy=patience,
@@ -35,6 +37,7 @@ def failure_signatures_daily(context: dg.AssetExecutionContext, mill: Mill) -> N
 
 @dg.asset(
     deps=["failure_signatures_daily"],
+    metadata=column_schema("failure_clusters"),
     retry_policy=patience,
     group_name="failures",
     kinds={"polars", "postgres"},

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.catalogue import column_schema
 from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results
@@ -24,6 +25,7 @@ _GRAINS = {
             name,
             deps=["executions"],
             description=grain,
+            metadata=column_schema(name),
             partitions_def=daily,
             group_name="rollups",
             kinds={"polars", "postgres"},

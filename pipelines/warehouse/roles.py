@@ -132,22 +132,22 @@ def _ownership(connection: psycopg.Connection) -> Iterator[sql.SQL | sql.Compose
     if is_member != (True,):
         yield sql.SQL("grant {} to current_user").format(sql.Identifier(OWNER))
     schemas, lent = _ours(load_dictionary()), False
+    for schema, owner in connection.execute(_OWNED_SCHEMAS, [schemas]).fetchall():
+        wanted = LOADER if schema in {PARTITIONS, STAGING} else OWNER
+        if owner != wanted:
+            yield sql.SQL("alter schema {} owner to {}").format(sql.Identifier(schema), sql.Identifier(wanted))
     for kind, schema, name, owner in connection.execute(_OWNED, {"schemas": schemas}).fetchall():
         target = sql.SQL(name) if kind == "routine" else sql.Identifier(schema, name)
         is_swapped = schema in {PARTITIONS, STAGING} or (schema == SCHEMA and name in RECORD_TYPES)
         wanted = LOADER if is_swapped else OWNER
         if owner == wanted:
             continue
-        if wanted == LOADER and not lent:  # a new owner needs the right to create there, for this moment
+        if wanted == LOADER and not lent:  # for this moment: who becomes an owner must be allowed to create there
             lent = True
             yield sql.SQL("grant create on schema {} to {}").format(sql.Identifier(SCHEMA), sql.Identifier(LOADER))
         yield sql.SQL("alter {} {} owner to {}").format(sql.SQL(kind), target, sql.Identifier(wanted))
     if lent:
         yield sql.SQL("revoke create on schema {} from {}").format(sql.Identifier(SCHEMA), sql.Identifier(LOADER))
-    for schema, owner in connection.execute(_OWNED_SCHEMAS, [schemas]).fetchall():
-        wanted = LOADER if schema in {PARTITIONS, STAGING} else OWNER
-        if owner != wanted:
-            yield sql.SQL("alter schema {} owner to {}").format(sql.Identifier(schema), sql.Identifier(wanted))
 
 
 def _privileges(connection: psycopg.Connection) -> Iterator[sql.SQL | sql.Composed]:

@@ -27,8 +27,9 @@ EXPECTED = {
     "failure_report",
     "regression_report",
     "retention",
+    "access_audit",
 }
-GROUPS = ["extract", "executions", "warehouse", "rollups", "failures", "regression", "reports", "retention"]
+GROUPS = ["extract", "executions", "warehouse", "rollups", "failures", "regression", "reports", "health", "retention"]
 SLOW = ("great_expectations", "pandas", "dagster_postgres")
 
 
