@@ -11,6 +11,7 @@ from assets.display import Role, err, out, parse_day, sheet, stop
 from pipelines.settings import load_settings
 from pipelines.warehouse import find_warehouse, open_warehouse
 from pipelines.warehouse.export import ExportError, Format, export
+from pipelines.warehouse.migrations import current_revision
 from pipelines.warehouse.roles import READS, apply_roles, plan_roles, readable
 
 roles_app = typer.Typer(no_args_is_help=True, help="Who may read and write the warehouse.")
@@ -63,6 +64,8 @@ def change_roles(
     """Make roles and grants follow the data dictionary again, and audit every reader's login; show what each reads."""
     settings = load_settings()
     warehouse = find_warehouse(settings) if dry_run else open_warehouse(settings)
+    if current_revision(warehouse) is None:
+        stop("There is no warehouse yet: without --dry-run it is made, with roles and grants.")
     with warehouse.connect() as connection:
         statements = plan_roles(connection) if dry_run else apply_roles(connection)
         seen = readable(connection)

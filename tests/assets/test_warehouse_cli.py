@@ -17,6 +17,7 @@ from assets.resources import Mill
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.audit import _CSV
+from pipelines.warehouse.connection import Warehouse
 
 CALLED = {"timestamp": "2026-03-10 12:00:00.000 {zone}", "user": "ann", "session_id": "s", "line_num": "1"}
 
@@ -72,6 +73,14 @@ def test_a_dry_run_of_roles_changes_nothing_and_apply_does(agentmill, configured
     assert shown["erased_users"] == ["-", "-", "all"]
     assert shown["agent_performance"] == ["all", "all", "all"]
     assert " ".join(shown["executions"]) == "63 of 69 columns 68 of 69 columns all"
+
+
+def test_a_dry_run_without_a_warehouse_makes_none(agentmill, empty_database, tmp_path):
+    (tmp_path / "agentmill.yaml").write_text(json.dumps({"database_url": empty_database}))
+    planned = agentmill("roles", "apply", "--dry-run")
+    assert planned.exit_code == 2
+    assert "There is no warehouse yet" in planned.stderr
+    assert Warehouse(empty_database).read("select from pg_namespace where nspname like 'agentmill%'").is_empty()
 
 
 def test_another_reader_asks_for_more_and_a_refusal_says_what_to_do(configured, tmp_path):

@@ -28,7 +28,8 @@ def filled(warehouse):
         connection.execute(
             "insert into agentmill.execution_rollup_hourly (day, hour, agent_id, status, execution_count, "
             "duration_count, priced_count, cost_usd, metered_count, cache_read_count, credited_count) "
-            "select day, day + interval '23:30', agent, 'success', 7, 0, 1, %s, 0, 0, 0 "
+            "select day, day + case agent when 'a' then interval '0' else interval '23:30' end, agent, 'success', "
+            "7, 0, 1, %s, 0, 0, 0 "
             "from unnest(%s::date[]) as day, unnest(array['a', '=cmd()', 'ü, \"x\"']) as agent",
             [COST, DAYS],
         )

@@ -254,6 +254,9 @@ def test_every_stored_class_is_read_by_somebody_and_each_group_reads_more():
 def test_only_privacy_and_owner_see_single_users(warehouse, login):
     _, member = login(warehouse, PRIVACY)
     _, nobody = login(warehouse, ANALYST, ONCALL)
+    with warehouse.connect() as connection:
+        connection.execute("create view agentmill.singles as select 1 as n where agentmill.sees_single_users()")
+        connection.execute("grant select on agentmill.singles to public")
     for role, expected in {
         PRIVACY: True,
         OWNER: True,
@@ -264,6 +267,8 @@ def test_only_privacy_and_owner_see_single_users(warehouse, login):
     }.items():
         with acting(warehouse, role) as connection:
             assert connection.execute("select agentmill.sees_single_users()").fetchone() == (expected,), role
+            seen = connection.execute("select count(*) from agentmill.singles").fetchone()
+            assert seen == (int(expected),), "a view asks about its reader, not about its owner"
 
 
 def test_a_user_who_may_not_make_roles_is_warned_once_and_owns_what_it_made(any_database, login, caplog):
