@@ -16,7 +16,8 @@ _MAX_RUNTIME = {"dagster/max_runtime": str(6 * 3600)}
 _MOST_LATE_DAYS = 30
 """Runs that one look at the sources may ask for; the next look asks for the others."""
 
-_everything = dg.AssetSelection.all() - dg.AssetSelection.groups("retention")
+_audit = dg.AssetSelection.assets("access_audit")
+_everything = dg.AssetSelection.all() - dg.AssetSelection.groups("retention") - _audit
 daily_pipeline = dg.define_asset_job(
     "daily_pipeline",
     selection=_everything,
@@ -45,6 +46,13 @@ apply_retention = dg.define_asset_job(
     description="Drops what was kept for as long as `retention` says.",
 )
 
+load_access_audit = dg.define_asset_job(
+    "load_access_audit",
+    selection=_audit,
+    tags=_MAX_RUNTIME,
+    description="Loads who read what from the server's log.",
+)
+
 
 @dg.schedule(job=daily_pipeline, cron_schedule="30 0 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
 def yesterday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
@@ -64,6 +72,12 @@ def today(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 def nightly_retention(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Every night, once its owner has switched it on: it deletes data."""
     return dg.RunRequest(run_key=f"retention-{context.scheduled_execution_time:%Y-%m-%d}")
+
+
+@dg.schedule(job=load_access_audit, cron_schedule="10 4 * * *", default_status=dg.DefaultScheduleStatus.STOPPED)
+def nightly_access_audit(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Every night, once `access_log` is set and somebody has switched it on."""
+    return dg.RunRequest(run_key=f"access-audit-{context.scheduled_execution_time:%Y-%m-%d}")
 
 
 @dg.sensor(job=daily_pipeline, minimum_interval_seconds=900, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -92,6 +106,6 @@ def late_data(mill: Mill) -> dg.SensorResult:
     return dg.SensorResult(requests)
 
 
-jobs = (daily_pipeline, daily_tables, derived_tables, apply_retention)
-schedules = (yesterday, today, nightly_retention)
+jobs = (daily_pipeline, daily_tables, derived_tables, apply_retention, load_access_audit)
+schedules = (yesterday, today, nightly_retention, nightly_access_audit)
 sensors = (late_data,)

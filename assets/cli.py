@@ -22,9 +22,11 @@ from assets.display import (
     FAILED,
     WRONG,
     AsJson,
+    Role,
     accounts_table,
     err,
     out,
+    parse_day,
     print_json,
     progress_of_days,
     sheet,
@@ -32,6 +34,7 @@ from assets.display import (
 )
 from assets.legacy_cli import migrate_legacy
 from assets.privacy_cli import erase_user, retain_data
+from assets.warehouse_cli import export_view, roles_app
 from pipelines import demo as marketplace
 from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
@@ -60,9 +63,11 @@ config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
 source_app = typer.Typer(no_args_is_help=True, help="Where logs come from.")
 app.add_typer(config_app, name="config")
 app.add_typer(source_app, name="source")
+app.add_typer(roles_app, name="roles")
 app.command()(migrate_legacy)
 app.command()(erase_user)
 app.command("retain")(retain_data)
+app.command("export")(export_view)
 
 
 def main() -> None:
@@ -74,6 +79,11 @@ def main() -> None:
         sys.exit(WRONG)
     except psycopg.Error as error:
         err.print(f"The warehouse refused: {str(error).splitlines()[0]}", style="red", soft_wrap=True)
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            err.print(
+                "`agentmill roles apply --dry-run` shows what each role reads; --role chooses one of yours.",
+                soft_wrap=True,
+            )
         sys.exit(FAILED)
 
 
@@ -195,8 +205,8 @@ def run(
     settings.read_prices()
     settings.read_sanitizer()
     today = datetime.now(UTC).date()
-    start = _day(first) if first else settings.start_date if dirty else today - timedelta(days=1)
-    end = _day(last) if last else today if dirty else start
+    start = parse_day(first) if first else settings.start_date if dirty else today - timedelta(days=1)
+    end = parse_day(last) if last else today if dirty else start
     if not settings.sources:
         stop("There is nothing to run: add a source to agentmill.yaml, or try `agentmill demo`.")
     if not settings.start_date <= start <= end <= today:
@@ -253,6 +263,7 @@ def sql(
     *,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
+    role: Role = "analyst",
 ) -> None:
     """Ask the warehouse, as the read-only role: a query or a file; a table, CSV or JSON comes back."""
     if (query is None) == (file is None):
@@ -262,7 +273,7 @@ def sql(
     text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
     if as_csv and as_json:
         stop("Choose --csv or --json.")
-    with ask(open_warehouse(load_settings()), text) as answer:
+    with ask(open_warehouse(load_settings()), text, role=f"agentmill_{role}") as answer:
         if as_csv:
             write_csv(answer, sys.stdout)
         elif as_json:
@@ -404,10 +415,3 @@ def _source(settings: Settings, name: str) -> AnySource:
     if name not in settings.sources:
         stop(f"There is no source `{name}`; there are: {', '.join(settings.sources) or 'none'}.")
     return settings.sources[name]
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        stop(f"`{text}` is no day such as 2026-01-31.")

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import automation, failures, regression, report, retention
+from assets import access, automation, failures, regression, report, retention
 from assets.clean import clean_assets
 from assets.extract import raw_asset
 from assets.publication import published_day_asset
@@ -30,6 +30,7 @@ def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
             regression.regression_candidates,
             report.failure_report,
             report.regression_report,
+            access.access_audit,
             retention.retention,
         ],
         jobs=automation.jobs,

@@ -9,7 +9,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from datetime import date
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console, Group
@@ -29,6 +30,9 @@ from pipelines.warehouse.executions import DayAccount
 FAILED, WRONG, BLOCKED = 1, 2, 3
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Role = Annotated[
+    Literal["analyst", "oncall", "privacy"], typer.Option("--role", help="The group to read as: see docs/access.md.")
+]
 
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
@@ -40,6 +44,14 @@ def stop(sentence: str, code: int = WRONG) -> NoReturn:
     """Tell what a person can mend, and end."""
     err.print(sentence, style="red", soft_wrap=True)
     raise typer.Exit(code)
+
+
+def parse_day(text: str) -> date:
+    """The day that a person wrote; ends where it is none."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        stop(f"`{text}` is no day such as 2026-01-31.")
 
 
 def print_json(content: dict[str, Any]) -> None:

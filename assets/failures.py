@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.catalogue import column_schema
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import table
 from pipelines.failures import publish_clusters
@@ -11,6 +12,7 @@ _TOP = 10
 
 @dg.asset(
     deps=["failure_signatures_daily"],
+    metadata=column_schema("failure_clusters"),
     retry_policy=patience,
     group_name="failures",
     kinds={"polars", "postgres"},

@@ -5,6 +5,7 @@ from datetime import date
 
 import dagster as dg
 
+from assets.catalogue import column_schema
 from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results
@@ -100,6 +101,7 @@ def _spec(name: str, description: str, *, deps: Sequence[str], group: str, team:
         name,
         deps=deps,
         description=description,
+        metadata=column_schema(name),
         partitions_def=daily,
         group_name=group,
         kinds={"polars", "postgres"},

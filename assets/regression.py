@@ -2,12 +2,14 @@
 
 import dagster as dg
 
+from assets.catalogue import column_schema
 from assets.resources import Mill, guarded, patience
 from pipelines.regression import publish_candidates
 
 
 @dg.asset(
     deps=["failure_clusters"],
+    metadata=column_schema("regression_candidates"),
     retry_policy=patience,
     group_name="regression",
     kinds={"polars", "postgres"},

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.catalogue import column_schema
 from assets.partitions import daily, days, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results
@@ -21,6 +22,7 @@ def published_asset(kind: RecordType, upstream: str) -> dg.AssetsDefinition:
         name=kind.name,
         description=f"{_GRAINS[kind.name]} A blocked day keeps its old rows.",
         deps=[upstream],
+        metadata=column_schema(kind.name),
         check_specs=[
             dg.AssetCheckSpec(
                 "published", asset=kind.name, description="Does the table hold the day as it was cleaned?"

@@ -11,10 +11,17 @@ import polars as pl
 
 
 class Privacy(StrEnum):
-    """Who may see a column. Only public and internal columns leave the cleaning stage."""
+    """Who may see a column; each class is open to fewer than the one before. Personal and secret ones are never stored.
+
+    Internal are ids of things, text is what was sanitized, a pseudonym tells a person's records from another's, and
+    what is restricted concerns the privacy officer alone.
+    """
 
     PUBLIC = "public"
     INTERNAL = "internal"
+    TEXT = "text"
+    PSEUDONYM = "pseudonym"
+    RESTRICTED = "restricted"
     PERSONAL = "personal"
     SECRET = "secret"  # noqa: S105 - a class of data, not a password
 
@@ -68,13 +75,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("release", TEXT, "Release of the application that ran the agent."),
     Column("project_id", TEXT, "Project or tenant of the application.", Privacy.INTERNAL),
     # who
-    Column("user_key", TEXT, "Pseudonym of the user (keyed HMAC).", Privacy.INTERNAL, derived=True),
-    Column("session_key", TEXT, "Pseudonym of the session (keyed HMAC).", Privacy.INTERNAL, derived=True),
+    Column("user_key", TEXT, "Pseudonym of the user (keyed HMAC).", Privacy.PSEUDONYM, derived=True),
+    Column("session_key", TEXT, "Pseudonym of the session (keyed HMAC).", Privacy.PSEUDONYM, derived=True),
     Column(
         "client_ip_prefix",
         TEXT,
         "Network of the client: /24 for IPv4, /48 for IPv6.",
-        Privacy.INTERNAL,
+        Privacy.RESTRICTED,
         derived=True,
     ),
     Column("client_family", TEXT, "Family and major version of the client.", derived=True),
@@ -84,8 +91,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("http_status", COUNT, "HTTP status of the response."),
     Column("error_type", TEXT, "Type of the error, sanitized."),
     Column("error_code", TEXT, "Code of the error, sanitized."),
-    Column("error_message", TEXT, "Message of the error, sanitized.", Privacy.INTERNAL),
-    Column("stack", TEXT, "Stack trace, sanitized.", Privacy.INTERNAL),
+    Column("error_message", TEXT, "Message of the error, sanitized.", Privacy.TEXT),
+    Column("stack", TEXT, "Stack trace, sanitized.", Privacy.TEXT),
     Column("finish_reason", TEXT, "Why the model stopped."),
     # time
     Column("started_at", TIMESTAMP, "Start of the attempt, UTC."),
@@ -146,7 +153,7 @@ COLUMNS: tuple[Column, ...] = (
         "attributes",
         TEXT,
         "Remaining source fields that the allow-list admits, sanitized, as JSON.",
-        Privacy.INTERNAL,
+        Privacy.TEXT,
         derived=True,
     ),
 )

@@ -46,7 +46,7 @@ class RecordType:
 
 _SOURCE = Column("source", TEXT, "Name of the configured source.", derived=True)
 _ROW_HASH = Column("row_hash", TEXT, "Keyed digest of the record as received.", Privacy.INTERNAL, derived=True)
-_USER_KEY = Column("user_key", TEXT, "Pseudonym of the user (keyed HMAC).", Privacy.INTERNAL, derived=True)
+_USER_KEY = Column("user_key", TEXT, "Pseudonym of the user (keyed HMAC).", Privacy.PSEUDONYM, derived=True)
 _USER = next(column for column in PERSONAL_INPUTS if column.name == "user")
 _QUALITY = COLUMNS[-3:]
 """What every record says of itself: flags, redactions, attributes."""
@@ -77,7 +77,7 @@ EXECUTION_LOGS = RecordType(
         Column("event_time", TIMESTAMP, "When the line was written, UTC."),
         Column("level", TEXT, "debug, info, warning, error or critical; any other word as the source has it."),
         Column("category", TEXT, "What the line is about, in the source's own word."),
-        Column("message", TEXT, "What it says, sanitized.", Privacy.INTERNAL),
+        Column("message", TEXT, "What it says, sanitized.", Privacy.TEXT),
         Column("context_bytes", COUNT, "Size of its context in bytes.", derived=True),
         Column("context_shape", TEXT, "Structure of its context without its values.", derived=True),
         Column("context_depth", COUNT, "Levels of nesting of a JSON context.", derived=True),
@@ -107,7 +107,7 @@ USER_AGENT_PREFERENCES = RecordType(
         Column("event_time", TIMESTAMP, "When the user last said so, UTC."),
         Column("is_favorite", FLAG, "Whether the agent is a favourite of the user."),
         Column("rating", COUNT, "Stars the user gave the agent, 1 to 5."),
-        Column("feedback", TEXT, "What the user wrote, sanitized.", Privacy.INTERNAL),
+        Column("feedback", TEXT, "What the user wrote, sanitized.", Privacy.RESTRICTED),
         *_QUALITY,
     ),
     inputs=(_USER,),

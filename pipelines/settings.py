@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     pseudonym_key: SecretStr | None = Field(None, description="`k1:<hex>`; the key file is not read then.")
     pseudonym_key_file: Path = Field(Path("agentmill.key"), description="Written by `agentmill init`.")
     former_pseudonym_keys: list[SecretStr] = Field([], description="Keys of before; erased users are found by them.")
+    access_log: str | None = Field(None, description="CSV or JSON logs of the warehouse's server, as a path or glob.")
     prices_file: Path | None = Field(None, description="Prices of models, in place of the shipped ones.")
     extra_rules: tuple[ExtraRule, ...] = Field((), description="Rules of your own for what texts must not hold.")
     gitleaks_rules: Path | None = Field(None, description="A gitleaks configuration whose rules apply to texts too.")

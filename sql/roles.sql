@@ -1,10 +1,24 @@
--- Groups without login. Whoever reads the warehouse is made a member; `agentmill sql` reads as the analyst does.
+-- Groups without login; people and programs are made members. What each may do follows from the data dictionary.
+-- Roles belong to the whole server, so another database's upgrade may make the same ones at this moment.
 do $$
+declare
+    name text;
 begin
-    create role agentmill_analyst nologin;
-exception when duplicate_object or unique_violation then null; -- it belongs to the whole server
+    foreach name in array array['owner', 'loader', 'analyst', 'oncall', 'privacy'] loop
+        if to_regrole('agentmill_' || name) is null then
+            begin
+                execute format('create role %I nologin', 'agentmill_' || name);
+            exception when duplicate_object or unique_violation then null;
+            end;
+        end if;
+    end loop;
+    -- Whoever owns the schema may do what loaders do, and owns their tables through them.
+    if not exists (
+        select from pg_auth_members
+        where roleid = 'agentmill_loader'::regrole and member = 'agentmill_owner'::regrole
+    ) then
+        grant agentmill_loader to agentmill_owner;
+    end if;
+exception when unique_violation then null;
 end
-$$;
-revoke all on schema agentmill_partitions, agentmill_staging from public;
-grant usage on schema agentmill to agentmill_analyst;
-grant select on all tables in schema agentmill to agentmill_analyst;
+$$

@@ -15,13 +15,13 @@ from assets.automation import jobs, schedules, sensors
 from assets.cli import app
 from assets.definitions import build_definitions
 from assets.resources import Mill
-from pipelines.execution import QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.execution import QUALITY_FLAGS, QUARANTINE_REASONS, Privacy
 from pipelines.record_types import RECORD_TYPES
 from pipelines.settings import EXAMPLE_CONFIG, Settings, parse_settings
 from pipelines.sources.kinds import KINDS
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.presets import preset_names
-from pipelines.warehouse.migrations import upgrade
+from pipelines.warehouse.roles import ANALYST, GROUPS, ONCALL, PRIVACY, READS
 
 BIN = Path(sys.executable).parent
 DOCS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -142,23 +142,21 @@ def test_every_preset_is_documented():
 
 
 def test_every_reason_flag_and_column_is_documented():
-    sources, tables = document("sources.md"), document("tables.md")
+    sources, dictionary = document("sources.md"), document("data-dictionary.md")
     assert [name for name in (*QUARANTINE_REASONS, *QUALITY_FLAGS) if f"| `{name}` |" not in sources] == []
     columns = [column for kind in RECORD_TYPES.values() for column in kind.columns]
-    rows = [f"| `{column.name}` | {column.meaning} | {column.privacy} |" for column in columns]
-    assert [row for row in rows if row not in tables] == []
+    told = [f" | {column.meaning} | {column.privacy} |" for column in columns]
+    assert [row for row in told if row not in dictionary] == []
     assert [name for name in RECORD_TYPES if f"| `{name}`" not in sources] == []
 
 
-def test_every_table_and_view_is_documented(warehouse):
-    upgrade(warehouse)
-    names = warehouse.read(
-        "select table_name::text from information_schema.tables where table_schema = 'agentmill' "
-        "and table_name <> 'alembic_version'"
-    )["table_name"]
-    tables = document("tables.md")
-    assert len(names) > 10
-    assert [name for name in names if f"`{name}`" not in tables] == []
+def test_every_group_and_class_is_documented():
+    access = document("access.md")
+    assert [name for name in GROUPS if f"| `{name}`" not in access] == []
+    rows = {line.split("|")[1].strip(" `"): line for line in access.splitlines() if line.startswith("| `")}
+    readers = {of: ["yes" if of in READS[group] else "" for group in (ANALYST, ONCALL, PRIVACY)] for of in Privacy}
+    told = {of: [cell.strip() for cell in rows[of].split("|")[-4:-1]] for of in Privacy}
+    assert told == readers
 
 
 def test_every_check_job_and_schedule_is_documented(source):

@@ -10,10 +10,14 @@ EMBEDDED_DATABASE = "agentmill"
 
 def open_warehouse(settings: Settings) -> Warehouse:
     """The configured warehouse, or the embedded one, with its schema up to date."""
-    if settings.database_url is not None:
-        warehouse = Warehouse(settings.database_url.get_secret_value())
-    else:
-        server = start_server(settings.state_dir / "postgres")
-        warehouse = Warehouse(database_url(server, EMBEDDED_DATABASE))
+    warehouse = find_warehouse(settings)
     upgrade(warehouse)
     return warehouse
+
+
+def find_warehouse(settings: Settings) -> Warehouse:
+    """The configured warehouse, or the embedded one, as it is."""
+    if settings.database_url is not None:
+        return Warehouse(settings.database_url.get_secret_value())
+    server = start_server(settings.state_dir / "postgres")
+    return Warehouse(database_url(server, EMBEDDED_DATABASE))

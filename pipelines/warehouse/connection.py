@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import polars as pl
 import psycopg
@@ -12,6 +13,7 @@ from sqlalchemy.pool import NullPool
 SCHEMA = "agentmill"
 PARTITIONS = "agentmill_partitions"
 STAGING = "agentmill_staging"
+SQL_FOLDER = Path(__file__).parents[2] / "sql"
 
 _SESSION = {
     "timezone": "UTC",

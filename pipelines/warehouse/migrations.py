@@ -1,12 +1,9 @@
-"""The schema, forwards and back: Alembic for tables; functions, views, roles as SQL files, applied when they change."""
+"""The schema, forwards and back: Alembic for tables; functions, views, comments and roles follow when they change."""
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import LiteralString
 
 import alembic.command
 import alembic.config
@@ -15,18 +12,18 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
 
-from pipelines.warehouse.connection import SCHEMA, Warehouse
+from pipelines.warehouse.connection import SCHEMA, SQL_FOLDER, Warehouse
+from pipelines.warehouse.dictionary import comment, load_dictionary
+from pipelines.warehouse.roles import READS, apply_roles
 
-SQL_FOLDER = Path(__file__).parents[2] / "sql"
 _LOCK = "agentmill schema"
-
-log = logging.getLogger(__name__)
 
 
 def upgrade(warehouse: Warehouse) -> None:
     """Bring tables, functions, views and roles to the newest state; does nothing where they are there already."""
     with _schema_lock(warehouse) as connection:
-        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
+        if connection.execute("select from pg_namespace where nspname = %s", [SCHEMA]).fetchone() is None:
+            connection.execute(sql.SQL("create schema {}").format(sql.Identifier(SCHEMA)))
         if current_revision(warehouse) != _scripts().get_current_head():
             _drop_files(connection)
             _run_alembic(warehouse, alembic.command.upgrade, "head")
@@ -68,10 +65,13 @@ def _run_alembic(warehouse: Warehouse, command: object, revision: str) -> None:
 
 
 def _apply_files(connection: psycopg.Connection) -> None:
-    """Create the functions, the views in the order they build on each other, then the roles. Skipped if unchanged."""
+    """Create functions, views in the order they build on each other, comments, roles. Skipped where nothing changed."""
     functions, views = _texts("functions"), _texts("views")
-    roles = (SQL_FOLDER / "roles.sql").read_text()
-    digest = hashlib.sha256(repr((_scripts().get_current_head(), functions, views, roles)).encode()).hexdigest()
+    roles, known = (SQL_FOLDER / "roles.sql").read_text(), load_dictionary()
+    reads = sorted((role, sorted(classes)) for role, classes in READS.items())
+    digest = hashlib.sha256(
+        repr((_scripts().get_current_head(), functions, views, roles, known, reads)).encode()
+    ).hexdigest()
     applied = connection.execute("select obj_description(%s::regnamespace)", [SCHEMA]).fetchone()
     if applied == (digest,):
         return
@@ -80,24 +80,18 @@ def _apply_files(connection: psycopg.Connection) -> None:
         connection.execute("set local check_function_bodies = off")  # some read views
         for name in _by_dependency(functions):
             connection.execute(sql.SQL(functions[name]))
-            _comment(connection, "routine", name, functions[name])
         for name in _by_dependency(views):
-            statement = sql.SQL("create view {} as {}").format(sql.Identifier(SCHEMA, name), sql.SQL(views[name]))
-            connection.execute(statement)
-            _comment(connection, "view", name, views[name])
-        _apply_roles(connection, roles)
+            is_barrier = (SCHEMA, name) in known.relations and known.relations[SCHEMA, name].security_barrier
+            options = sql.SQL(" with (security_barrier)" if is_barrier else "")
+            view = sql.Identifier(SCHEMA, name)
+            connection.execute(sql.SQL("create view {}{} as {}").format(view, options, sql.SQL(views[name])))
+        comment(connection)
+        apply_roles(connection)
         connection.execute(sql.SQL("comment on schema {} is {}").format(sql.Identifier(SCHEMA), sql.Literal(digest)))
 
 
 def _texts(folder: str) -> dict[str, str]:
     return {path.stem: path.read_text() for path in sorted((SQL_FOLDER / folder).glob("*.sql"))}
-
-
-def _comment(connection: psycopg.Connection, kind: LiteralString, name: str, text: str) -> None:
-    """The first line of its file tells of a view or function."""
-    told = text.splitlines()[0].removeprefix("-- ")
-    statement = sql.SQL(f"comment on {kind} {{}} is {{}}").format(sql.Identifier(SCHEMA, name), sql.Literal(told))
-    connection.execute(statement)
 
 
 def _drop_files(connection: psycopg.Connection) -> None:
@@ -133,11 +127,3 @@ def _by_dependency(files: dict[str, str]) -> list[str]:
     for name in files:
         _place(name)
     return ordered
-
-
-def _apply_roles(connection: psycopg.Connection, roles: str) -> None:
-    try:
-        with connection.transaction():
-            connection.execute(sql.SQL(roles))
-    except psycopg.errors.InsufficientPrivilege:
-        log.warning("the database user may not create roles, so analysts have no role of their own here")

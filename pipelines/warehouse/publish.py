@@ -139,6 +139,7 @@ def _stage(connection: psycopg.Connection, load: Load, rows: pl.DataFrame) -> No
             staged, *map(sql.Literal, _bounds(load))
         )
     )
+    _give_to_owner(connection, STAGING, _day_name(load), load)
     with connection.transaction():
         _check_arrival(load, copy_frame(connection, rows, STAGING, _day_name(load)))
         connection.execute(
@@ -148,6 +149,15 @@ def _stage(connection: psycopg.Connection, load: Load, rows: pl.DataFrame) -> No
         )
         connection.execute(sql.SQL("set local default_statistics_target = {}").format(sql.Literal(_STATISTICS_TARGET)))
         connection.execute(sql.SQL("analyze {}").format(staged))
+
+
+def _give_to_owner(connection: psycopg.Connection, schema: str, name: str, load: Load) -> None:
+    """Make a partition the property of whoever owns the table, so that any loader can replace it."""
+    owner = connection.execute(
+        "select pg_get_userbyid(relowner)::text from pg_class where oid = %s::regclass", [f"{SCHEMA}.{load.table}"]
+    ).fetchall()[0][0]
+    partition = sql.Identifier(schema, name)
+    connection.execute(sql.SQL("alter table {} owner to {}").format(partition, sql.Identifier(owner)))
 
 
 def _indexed(column: str) -> sql.Composed:
@@ -170,6 +180,7 @@ def _attach_month(connection: psycopg.Connection, load: Load) -> None:
                 "create table {} (like {} including defaults including constraints) partition by range (event_time)"
             ).format(month, table)
         )
+        _give_to_owner(connection, PARTITIONS, name, load)
         connection.execute(
             sql.SQL("alter table {} attach partition {} for values from ({}) to ({})").format(table, month, *bounds)
         )

@@ -1,4 +1,4 @@
-"""Read-only questions to the warehouse: one statement, as the analyst's role, under a time limit."""
+"""Read-only questions to the warehouse: one statement, as a group of readers, under a time limit."""
 
 import csv
 import json
@@ -13,8 +13,8 @@ import psycopg
 from psycopg import sql
 
 from pipelines.warehouse.connection import Warehouse
+from pipelines.warehouse.roles import ANALYST
 
-ANALYST = "agentmill_analyst"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -27,16 +27,24 @@ class Answer:
 
 
 @contextmanager
-def ask(warehouse: Warehouse, question: str, timeout_seconds: int = 300) -> Iterator[Answer]:
+def ask(warehouse: Warehouse, question: str, timeout_seconds: int = 300, role: str = ANALYST) -> Iterator[Answer]:
     """Run one statement that only reads. Raises psycopg.Error for writing, a second statement, or the timeout."""
-    with warehouse.connect() as connection:
-        _become_analyst(connection)
+    with reading(warehouse, role) as connection:
         connection.execute("select set_config('statement_timeout', %s, false)", [f"{timeout_seconds}s"])
-        connection.execute("set default_transaction_read_only = on")
         # Binary results go through the extended protocol, which refuses a second statement.
         cursor = connection.execute(question.encode(), binary=True)
         names = [column.name for column in cursor.description or ()]
         yield Answer(_distinct(names), iter(cursor if cursor.description else ()))
+
+
+@contextmanager
+def reading(warehouse: Warehouse, role: str) -> Iterator[psycopg.Connection]:
+    """A connection that only reads, as a group of readers, where the database has it. Raises InsufficientPrivilege."""
+    with warehouse.connect() as connection:
+        if connection.execute("select from pg_roles where rolname = %s", [role]).fetchone() is not None:
+            connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+        connection.execute("set default_transaction_read_only = on")
+        yield connection
 
 
 def write_csv(answer: Answer, out: IO[str]) -> None:
@@ -44,7 +52,7 @@ def write_csv(answer: Answer, out: IO[str]) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(answer.columns)
     for row in answer.rows:
-        writer.writerow([_defused(value) for value in row])
+        writer.writerow([_as_text(value) for value in row])
 
 
 def write_json(answer: Answer, out: IO[str]) -> None:
@@ -68,11 +76,8 @@ def _distinct(names: list[str]) -> list[str]:
     return [f"{name}_{nth}" if (nth := names[: at + 1].count(name)) > 1 else name for at, name in enumerate(names)]
 
 
-def _become_analyst(connection: psycopg.Connection) -> None:
-    """Take the analyst's role, where the database has it."""
-    if connection.execute("select from pg_roles where rolname = %s", [ANALYST]).fetchone() is not None:
-        connection.execute(sql.SQL("set role {}").format(sql.Identifier(ANALYST)))
-
-
-def _defused(value: object) -> object:
+def _as_text(value: object) -> object:
+    """A cell of a CSV file: lists and objects as JSON, a text that a spreadsheet would run with a quote before it."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, default=_as_json, ensure_ascii=False)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

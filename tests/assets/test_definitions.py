@@ -8,6 +8,7 @@ from conftest import REPOSITORY
 
 from assets.definitions import build_definitions
 from assets.resources import Mill
+from pipelines.warehouse.dictionary import load_dictionary
 
 EXPECTED = {
     "raw_app",
@@ -29,8 +30,9 @@ EXPECTED = {
     "failure_report",
     "regression_report",
     "retention",
+    "access_audit",
 }
-GROUPS = ["extract", "executions", "warehouse", "rollups", "failures", "regression", "reports", "retention"]
+GROUPS = ["extract", "executions", "warehouse", "rollups", "failures", "regression", "reports", "health", "retention"]
 SLOW = ("great_expectations", "pandas", "dagster_postgres")
 
 
@@ -49,6 +51,19 @@ def test_every_asset_has_what_the_catalogue_shows(definitions):
         assert node.owners, key
         assert node.kinds, key
         assert node.group_name in GROUPS, key
+
+
+def test_the_catalogue_shows_the_columns_of_every_table(definitions):
+    graph = definitions.resolve_asset_graph()
+    shown = {
+        key.to_user_string(): graph.get(key).metadata.get("dagster/column_schema") for key in graph.get_all_asset_keys()
+    }
+    tables = {relation.name for relation in load_dictionary().relations.values() if not relation.is_view}
+    without = {name for name, schema in shown.items() if schema is None}
+    assert without == shown.keys() - tables
+    (message,) = [column for column in shown["executions"].columns if column.name == "error_message"]
+    assert (message.type, message.tags) == ("text", {"privacy": "text"})
+    assert message.description == "Message of the error, sanitized."
 
 
 def test_every_check_says_what_it_asks(definitions):
