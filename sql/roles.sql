@@ -8,3 +8,5 @@ $$;
 revoke all on schema agentmill_partitions, agentmill_staging from public;
 grant usage on schema agentmill to agentmill_analyst;
 grant select on all tables in schema agentmill to agentmill_analyst;
+grant usage on schema compat to agentmill_analyst;
+grant select on all tables in schema compat to agentmill_analyst;

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipelines.rollup.metrics import activity, additive_metrics, metrics, sum_known
+from pipelines.rollup.metrics import activity, additive_metrics, first_and_last, metrics, sum_known
 from pipelines.validate.verdict import Finding, Verdict
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.executions import PublishedDay
@@ -81,7 +81,7 @@ def compute(executions: pl.DataFrame, categorize: Categorize) -> dict[str, pl.Da
     return {
         CUBE: _group(rows, ["day", "hour", *_DIMENSIONS], additive_metrics()),
         AGENT_HOURLY: _group(rows, ["day", "hour", "agent_id"], [latest_name, *metrics()]),
-        AGENT_DAILY: _group(rows, ["day", "agent_id"], [latest_name, *metrics()]),
+        AGENT_DAILY: _group(rows, ["day", "agent_id"], [latest_name, *first_and_last(), *metrics()]),
         MODEL_DAILY: _group(rows, ["day", "provider", "model"], metrics()),
         USER_DAILY: _group(rows.drop_nulls("user_key"), ["day", "user_key", "agent_id"], activity()),
     }

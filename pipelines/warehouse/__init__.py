@@ -9,11 +9,21 @@ EMBEDDED_DATABASE = "agentmill"
 
 
 def open_warehouse(settings: Settings) -> Warehouse:
-    """The configured warehouse, or the embedded one, with its schema up to date."""
+    """The configured warehouse, or the embedded one, with its schema and privacy policy up to date."""
     if settings.database_url is not None:
         warehouse = Warehouse(settings.database_url.get_secret_value())
     else:
         server = start_server(settings.state_dir / "postgres")
         warehouse = Warehouse(database_url(server, EMBEDDED_DATABASE))
     upgrade(warehouse)
+    _apply_policy(warehouse, settings.minimum_group_size)
     return warehouse
+
+
+def _apply_policy(warehouse: Warehouse, minimum_group_size: int) -> None:
+    """Keep the setting where views read it and analysts cannot change it."""
+    with warehouse.connect() as connection:
+        connection.execute(
+            "update agentmill.privacy_policy set minimum_group_size = %(k)s where minimum_group_size <> %(k)s",
+            {"k": minimum_group_size},
+        )

@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 SCHEMA = "agentmill"
 PARTITIONS = "agentmill_partitions"
 STAGING = "agentmill_staging"
+COMPAT = "compat"
 
 _SESSION = {
     "timezone": "UTC",
