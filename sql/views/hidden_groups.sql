@@ -6,7 +6,7 @@ from (
         count(*) as hidden_group_count,
         coalesce(sum(user_count), 0)::bigint as hidden_row_count
     from agentmill.agent_user_counts
-    where not agentmill.sees_single_users() and user_count < agentmill.minimum_group_size()
+    where not agentmill.sees_single_users() and not is_shown
     union all
     select 'user_retention_weekly', count(distinct (cohort_week, weeks_since)), count(*)
     from agentmill.user_retention_weekly

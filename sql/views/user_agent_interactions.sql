@@ -116,6 +116,4 @@ left join preference using (user_key, agent_id)
 left join history using (user_key, agent_id)
 where
     (select agentmill.sees_single_users())
-    or pair.agent_id in (
-        select agent_id from agentmill.agent_user_counts where user_count >= (select agentmill.minimum_group_size())
-    )
+    or pair.agent_id in (select agent_id from agentmill.agent_user_counts where is_shown)

@@ -1,21 +1,24 @@
 -- One row per week of first use and week since: how many of the users who came then are active. Weeks are UTC, from Monday.
 -- Weeks that are not over yet are not complete. Active and inactive users are two cells of one group: both are hidden, and
 -- null, where either is of few users, and where the cohort must be hidden among the cohorts.
-with activity as (
-    select user_key, day, day - extract(isodow from day)::integer + 1 as week
-    from agentmill.user_activity_daily
+with active_week as (
+    select user_key, week, min(week) over (partition by user_key) as cohort_week
+    from (
+        select distinct user_key, day - extract(isodow from day)::integer + 1 as week
+        from agentmill.user_activity_daily
+    ) as activity
 ),
 
-first_use as (
-    select user_key, min(week) as cohort_week
-    from activity
-    group by user_key
+active as (
+    select cohort_week, week, count(*) as user_count
+    from active_week
+    group by cohort_week, week
 ),
 
 cohort_size as (
-    select cohort_week, count(*) as user_count
-    from first_use
-    group by cohort_week
+    select cohort_week, user_count
+    from active
+    where week = cohort_week
 ),
 
 cohorts as (
@@ -29,13 +32,6 @@ cohort as (
     select cohorts.weeks[told.cell] as cohort_week, cohorts.user_counts[told.cell] as user_count, told.is_hidden
     from cohorts
     cross join lateral agentmill.suppress_cells(cohorts.user_counts, (select agentmill.minimum_group_size())) as told
-),
-
-active as (
-    select first_use.cohort_week, activity.week, count(distinct user_key) as user_count
-    from activity
-    inner join first_use using (user_key)
-    group by first_use.cohort_week, activity.week
 ),
 
 loaded as (

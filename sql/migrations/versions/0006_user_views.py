@@ -22,6 +22,7 @@ alter table agentmill.user_activity_daily
     add column quarter_counts integer[];
 alter table agentmill.user_activity_daily alter column credited_count drop default;
 create index on agentmill.user_activity_daily (user_key, agent_id);
+create index on agentmill.user_activity_daily (agent_id, user_key);
 
 alter table agentmill.agent_metrics_daily
     add column first_at timestamptz,
@@ -81,7 +82,7 @@ _DOWNGRADE = """
 alter table agentmill.agent_metrics_daily
     drop column first_at,
     drop column last_at;
-drop index agentmill.user_activity_daily_user_key_agent_id_idx;
+drop index agentmill.user_activity_daily_user_key_agent_id_idx, agentmill.user_activity_daily_agent_id_user_key_idx;
 alter table agentmill.user_activity_daily
     drop column credited_count,
     drop column credits,
