@@ -52,6 +52,7 @@ from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.executions import DayAccount, account
 from pipelines.warehouse.publish import sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
+from pipelines.warehouse.questions import ready_questions
 
 _RECENT_DAYS = 92
 
@@ -260,16 +261,30 @@ def sql(
     if file is not None and not file.is_file():
         stop(f"There is no file {file}.")
     text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
-    if as_csv and as_json:
-        stop("Choose --csv or --json.")
-    with ask(open_warehouse(load_settings()), text) as answer:
-        if as_csv:
-            write_csv(answer, sys.stdout)
-        elif as_json:
-            write_json(answer, sys.stdout)
+    _tell_answer(text, as_csv=as_csv, as_json=as_json)
+
+
+@app.command()
+def queries(
+    name: Annotated[str | None, typer.Argument(help="The question to ask; all are listed if left out.")] = None,
+    *,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the ready questions, or ask one of them, as the read-only role."""
+    ready = {one.name: one for one in ready_questions()}
+    if name is None:
+        rows = [(one.name, one.asked_by, one.title) for one in ready.values()]
+        if as_json:
+            print_json({"queries": [dict(zip(("name", "asked_by", "title"), row, strict=True)) for row in rows]})
         else:
-            rows = [["" if value is None else value for value in row] for row in answer.rows]
-            out.print(sheet(f"{len(rows):,} row{'s' * (len(rows) != 1)}", answer.columns, rows))
+            out.print(sheet("Ready questions", ["name", "asked by", "question"], rows))
+        return
+    if name not in ready:
+        stop(f"There is no question `{name}`; `agentmill queries` lists them.")
+    if not (as_csv or as_json):
+        out.print(f"{ready[name].title} {ready[name].how_to_read}", soft_wrap=True)
+    _tell_answer(ready[name].query, as_csv=as_csv, as_json=as_json)
 
 
 @app.command()
@@ -325,6 +340,20 @@ def demo(
     if code == 0:
         _tell_findings(settings, config)
     raise typer.Exit(code)
+
+
+def _tell_answer(question: str, *, as_csv: bool, as_json: bool) -> None:
+    """Ask as the read-only role, and print what comes back."""
+    if as_csv and as_json:
+        stop("Choose --csv or --json.")
+    with ask(open_warehouse(load_settings()), question) as answer:
+        if as_csv:
+            write_csv(answer, sys.stdout)
+        elif as_json:
+            write_json(answer, sys.stdout)
+        else:
+            rows = [["" if value is None else value for value in row] for row in answer.rows]
+            out.print(sheet(f"{len(rows):,} row{'s' * (len(rows) != 1)}", answer.columns, rows))
 
 
 def _dirty_days(

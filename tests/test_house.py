@@ -22,6 +22,7 @@ from pipelines.sources.kinds import KINDS
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.presets import preset_names
 from pipelines.warehouse.migrations import upgrade
+from pipelines.warehouse.questions import ready_questions
 
 BIN = Path(sys.executable).parent
 DOCS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -159,6 +160,16 @@ def test_every_table_and_view_is_documented(warehouse):
     tables = document("tables.md")
     assert len(names) > 10
     assert [name for name in names if f"`{name}`" not in tables] == []
+
+
+def test_every_ready_question_and_view_of_compat_is_documented():
+    told = document("queries.md")
+    rows = [f"| `{one.name}` | {one.title} | {one.why} | {one.how_to_read} |" for one in ready_questions()]
+    assert [row for row in rows if row not in told] == []
+    names = [path.stem for path in (REPOSITORY / "sql" / "compat").glob("*.sql")]
+    assert len(names) == 10
+    shown = document("compat.md").replace('"', "")
+    assert [name for name in names if f"| `{name}` |" not in shown] == []
 
 
 def test_every_check_job_and_schedule_is_documented(source):
