@@ -25,7 +25,7 @@ begin atomic
         select
             -- null where not even all cells together are enough
             min(nth) filter (
-                where nth >= greatest(small_count, 2)
+                where nth >= small_count
                 and case when overlapping then user_count else users_up_to_it end >= minimum
             ) as length,
             count(*) as cell_count,

@@ -169,16 +169,17 @@ def week_of(at):
 
 RUNS = st.lists(
     st.builds(
-        lambda minutes, user, agent, kind, status, spent: ran(
-            MONDAY + timedelta(minutes=minutes),
+        lambda day, minutes, user, agent, kind, status, spent: ran(
+            MONDAY + timedelta(days=day, minutes=minutes),
             f"u{user}" if user else None,
             agent,
             execution_type=kind,
             status=status,
             credits=spent,
         ),
-        st.integers(0, 22 * 24 * 60),
-        st.integers(0, 12),
+        st.integers(0, 22),
+        st.sampled_from([0, 30, 600, 635, 1065, 1425]),  # few, so that hours repeat
+        st.integers(0, 9),
         st.sampled_from("abc"),
         st.sampled_from(["chat", "task", None]),
         st.sampled_from(["success", "failed", "cancelled"]),
