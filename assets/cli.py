@@ -55,6 +55,8 @@ from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.executions import DayAccount, account
 from pipelines.warehouse.publish import sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
+from pipelines.warehouse.questions import ready_questions
+from pipelines.warehouse.roles import ANALYST
 
 _RECENT_DAYS = 92
 
@@ -245,10 +247,14 @@ def status(*, as_json: AsJson = False) -> None:
     )
     out.print(f"Lake           {lake.url}\nReports        {settings.reports.absolute()}", soft_wrap=True)
     if freshness.height:
-        columns = ["source", "last day", "published (UTC)", "received", "clean", "quarantined", "duplicates"]
-        shown = freshness.with_columns(pl.col("last_published_at").dt.strftime("%Y-%m-%d %H:%M"))
-        rows = [row[: len(columns)] for row in shown.iter_rows()]
-        out.print(sheet("Sources, on their last day", columns, rows, numbers=columns[3:]))
+        shown = freshness.select(
+            "source",
+            pl.col("last_event_at").dt.strftime("%Y-%m-%d %H:%M").alias("last event (UTC)"),
+            pl.col("last_published_at").dt.strftime("%Y-%m-%d %H:%M").alias("published (UTC)"),
+            pl.when("is_final").then(pl.lit("final")).otherwise(pl.lit("provisional")).alias("day"),
+            pl.col("received_count", "clean_count", "quarantined_count", "duplicate_count").name.replace("_count", ""),
+        )
+        out.print(sheet("Sources, on their last day", shown.columns, shown.rows(), numbers=shown.columns[4:]))
     else:
         out.print("No day has been published yet: `agentmill run` does it.")
     _tell_kept_back(kept_back)
@@ -271,16 +277,30 @@ def sql(
     if file is not None and not file.is_file():
         stop(f"There is no file {file}.")
     text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
-    if as_csv and as_json:
-        stop("Choose --csv or --json.")
-    with ask(open_warehouse(load_settings()), text, role=f"agentmill_{role}") as answer:
-        if as_csv:
-            write_csv(answer, sys.stdout)
-        elif as_json:
-            write_json(answer, sys.stdout)
+    _tell_answer(text, role=f"agentmill_{role}", as_csv=as_csv, as_json=as_json)
+
+
+@app.command()
+def queries(
+    name: Annotated[str | None, typer.Argument(help="The question to ask; all are listed if left out.")] = None,
+    *,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the ready questions, or ask one of them, as the read-only role."""
+    ready = {one.name: one for one in ready_questions()}
+    if name is None:
+        rows = [(one.name, one.asked_by, one.title) for one in ready.values()]
+        if as_json:
+            print_json({"queries": [dict(zip(("name", "asked_by", "title"), row, strict=True)) for row in rows]})
         else:
-            rows = [["" if value is None else value for value in row] for row in answer.rows]
-            out.print(sheet(f"{len(rows):,} row{'s' * (len(rows) != 1)}", answer.columns, rows))
+            out.print(sheet("Ready questions", ["name", "asked by", "question"], rows))
+        return
+    if name not in ready:
+        stop(f"There is no question `{name}`; `agentmill queries` lists them.")
+    if not (as_csv or as_json):
+        out.print(f"{ready[name].title} {ready[name].how_to_read}", soft_wrap=True)
+    _tell_answer(ready[name].query, as_csv=as_csv, as_json=as_json)
 
 
 @app.command()
@@ -336,6 +356,20 @@ def demo(
     if code == 0:
         _tell_findings(settings, config)
     raise typer.Exit(code)
+
+
+def _tell_answer(question: str, *, as_csv: bool, as_json: bool, role: str = ANALYST) -> None:
+    """Ask as a group of readers, and print what comes back."""
+    if as_csv and as_json:
+        stop("Choose --csv or --json.")
+    with ask(open_warehouse(load_settings()), question, role=role) as answer:
+        if as_csv:
+            write_csv(answer, sys.stdout)
+        elif as_json:
+            write_json(answer, sys.stdout)
+        else:
+            rows = [["" if value is None else value for value in row] for row in answer.rows]
+            out.print(sheet(f"{len(rows):,} row{'s' * (len(rows) != 1)}", answer.columns, rows))
 
 
 def _dirty_days(

@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     sources: dict[str, AnySource] = Field({}, description="Where logs come from, by name.")
     legacy: LegacySettings | None = Field(None, description="An older application to migrate from, once.")
     retention: RetentionSettings = Field(RetentionSettings(), description="How long what is kept.")
+    minimum_group_size: int = Field(5, ge=2, description="Users that a group needs to be shown in views.")
 
     @field_validator("sources", mode="before")
     @classmethod

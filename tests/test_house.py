@@ -21,6 +21,7 @@ from pipelines.settings import EXAMPLE_CONFIG, Settings, parse_settings
 from pipelines.sources.kinds import KINDS
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.presets import preset_names
+from pipelines.warehouse.questions import ready_questions
 from pipelines.warehouse.roles import ANALYST, GROUPS, ONCALL, PRIVACY, READS
 
 BIN = Path(sys.executable).parent
@@ -157,6 +158,16 @@ def test_every_group_and_class_is_documented():
     readers = {of: ["yes" if of in READS[group] else "" for group in (ANALYST, ONCALL, PRIVACY)] for of in Privacy}
     told = {of: [cell.strip() for cell in rows[of].split("|")[-4:-1]] for of in Privacy}
     assert told == readers
+
+
+def test_every_ready_question_and_view_of_compat_is_documented():
+    told = document("queries.md")
+    rows = [f"| `{one.name}` | {one.title} | {one.why} | {one.how_to_read} |" for one in ready_questions()]
+    assert [row for row in rows if row not in told] == []
+    names = [path.stem for path in (REPOSITORY / "sql" / "compat").glob("*.sql")]
+    assert len(names) == 10
+    shown = document("compat.md").replace('"', "")
+    assert [name for name in names if f"| `{name}` |" not in shown] == []
 
 
 def test_every_check_job_and_schedule_is_documented(source):

@@ -16,7 +16,7 @@ from psycopg import IsolationLevel, pq, sql
 
 from pipelines.anonymize.errors import describe_error
 from pipelines.legacy import LegacyError
-from pipelines.warehouse.connection import PARTITIONS, SCHEMA, STAGING, Warehouse
+from pipelines.warehouse.connection import COMPAT, PARTITIONS, SCHEMA, STAGING, Warehouse
 
 RESTORE = "restore.sql"
 """In the folder of a logical copy: what psql runs, from within that folder, to bring it back."""
@@ -127,7 +127,7 @@ def _dump(warehouse: Warehouse, pg_dump: Path, path: Path) -> None:
     known = {name.decode(): value.decode() for name, value in given.items() if name and value is not None}
     unfinished = _unfinished(path)
     unfinished.touch(_OWNER_ONLY)
-    schemas = [f"--schema={schema}" for schema in (SCHEMA, PARTITIONS, STAGING)]
+    schemas = [f"--schema={schema}" for schema in (SCHEMA, PARTITIONS, STAGING, COMPAT)]
     command: list[str | Path] = [
         pg_dump,
         "-Fc",

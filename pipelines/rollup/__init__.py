@@ -7,7 +7,7 @@ import polars as pl
 
 from pipelines.pricing import cache_saving
 from pipelines.pricing.book import PriceBook
-from pipelines.rollup.metrics import activity, additive_metrics, metrics, sum_known
+from pipelines.rollup.metrics import activity, additive_metrics, first_and_last, metrics, sum_known
 from pipelines.rollup.sketch import ACCURACY, count, merge, quantile, sketches
 from pipelines.validate.verdict import Finding, Verdict
 
@@ -72,7 +72,7 @@ def compute(executions: pl.DataFrame, categorize: Categorize, prices: PriceBook)
         CUBE_DAILY: _group(rows, ["day", *_DIMENSIONS], additive_metrics(), _SKETCHES),
         CUBE_QUARTER_HOURLY: _group(rows, ["day", "quarter", *_DIMENSIONS], additive_metrics(), _SKETCHES),
         AGENT_HOURLY: _group(rows, ["day", "hour", "agent_id"], [latest_name, *metrics()], ["duration_sketch"]),
-        AGENT_DAILY: _group(rows, ["day", "agent_id"], [latest_name, *metrics()], _SKETCHES),
+        AGENT_DAILY: _group(rows, ["day", "agent_id"], [latest_name, *first_and_last(), *metrics()], _SKETCHES),
         MODEL_DAILY: _group(rows, ["day", "provider", "model"], [*metrics(), sum_known("cache_saving_usd")], _SKETCHES),
         USER_DAILY: _group(rows.drop_nulls("user_key"), ["day", "user_key", "agent_id"], activity()),
     }

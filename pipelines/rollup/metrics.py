@@ -62,14 +62,28 @@ def metrics() -> list[pl.Expr]:
 
 
 def activity() -> list[pl.Expr]:
-    """What a user did with an agent: counts that add up over days, and when."""
+    """What a user did with an agent: counts that add up over days, what of, and when.
+
+    `quarters` are the quarters of an hour since midnight UTC in which the user was active, ascending, `quarter_counts`
+    the executions in each: local hours of every zone are made of them.
+    """
+    time = pl.col("event_time").dt
+    quarters = (time.hour().cast(pl.Int32) * 4 + time.minute() // 15).sort().rle().struct
     return [
         pl.len().cast(pl.Int64).alias("execution_count"),
         count_where(pl.col("status") == "success").alias("success_count"),
         count_where(pl.col("status").is_in(FAILURES)).alias("failure_count"),
-        pl.col("event_time").min().alias("first_at"),
-        pl.col("event_time").max().alias("last_at"),
+        *first_and_last(),
+        *_sum_of_credits(),
+        pl.col("execution_type").unique().sort(nulls_last=True).alias("execution_types"),
+        quarters.field("value").alias("quarters"),
+        quarters.field("len").cast(pl.Int32).alias("quarter_counts"),
     ]
+
+
+def first_and_last() -> list[pl.Expr]:
+    """When the first and the last execution counts."""
+    return [pl.col("event_time").min().alias("first_at"), pl.col("event_time").max().alias("last_at")]
 
 
 def _usage() -> list[pl.Expr]:
@@ -81,9 +95,12 @@ def _usage() -> list[pl.Expr]:
         _sum_of_metered("cache_read_tokens").alias("cache_read_tokens"),
         sum_known("output_tokens").alias("output_tokens"),
         count_where(pl.col("cache_read_tokens") > 0).alias("cache_read_count"),
-        pl.col("credits").count().cast(pl.Int64).alias("credited_count"),
-        sum_known("credits").alias("credits"),
+        *_sum_of_credits(),
     ]
+
+
+def _sum_of_credits() -> list[pl.Expr]:
+    return [pl.col("credits").count().cast(pl.Int64).alias("credited_count"), sum_known("credits").alias("credits")]
 
 
 def _sum_of_metered(column: str) -> pl.Expr:

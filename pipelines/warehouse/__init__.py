@@ -9,9 +9,10 @@ EMBEDDED_DATABASE = "agentmill"
 
 
 def open_warehouse(settings: Settings) -> Warehouse:
-    """The configured warehouse, or the embedded one, with its schema up to date."""
+    """The configured warehouse, or the embedded one, with its schema and privacy policy up to date."""
     warehouse = find_warehouse(settings)
     upgrade(warehouse)
+    _apply_policy(warehouse, settings.minimum_group_size)
     return warehouse
 
 
@@ -21,3 +22,12 @@ def find_warehouse(settings: Settings) -> Warehouse:
         return Warehouse(settings.database_url.get_secret_value())
     server = start_server(settings.state_dir / "postgres")
     return Warehouse(database_url(server, EMBEDDED_DATABASE))
+
+
+def _apply_policy(warehouse: Warehouse, minimum_group_size: int) -> None:
+    """Keep the setting where views read it and analysts cannot change it."""
+    with warehouse.connect() as connection:
+        connection.execute(
+            "update agentmill.privacy_policy set minimum_group_size = %(k)s where minimum_group_size <> %(k)s",
+            {"k": minimum_group_size},
+        )

@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 SCHEMA = "agentmill"
 PARTITIONS = "agentmill_partitions"
 STAGING = "agentmill_staging"
+COMPAT = "compat"
 SQL_FOLDER = Path(__file__).parents[2] / "sql"
 
 _SESSION = {
@@ -22,6 +23,7 @@ _SESSION = {
     "client_connection_check_interval": "2s",
     "transaction_timeout": "1h",
     "search_path": f"{SCHEMA}, public",
+    "jit": "off",  # compiling a view of many parts takes seconds, answering it milliseconds
 }
 """A killed client frees its locks within seconds; nothing waits for ever. Settings the server lacks are left out."""
 

@@ -217,7 +217,13 @@ order by c.relname, a.attnum
 """
 _FUNCTIONS = """
 select p.proname::text, p.oid::regprocedure::text,
-    format('%%s(%%s) returns %%s', p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid)),
+    replace(
+        format(
+            '%%s(%%s) returns %%s', p.proname, pg_get_function_arguments(p.oid),
+            case when p.proretset then 'table' else pg_get_function_result(p.oid) end
+        ),
+        'timestamp with time zone', 'timestamptz'
+    ),
     obj_description(p.oid, 'pg_proc')
 from pg_proc p where p.pronamespace = %s::regnamespace order by 1
 """
@@ -263,7 +269,7 @@ def differences(connection: psycopg.Connection) -> list[str]:
             where = "its RecordType" if name in RECORD_TYPES else f"`columns` of {name} in {DICTIONARY_FILE}"
             found.append(f"{what} is not in the dictionary: add it to {where}")
             continue
-        if definition.type != kind:
+        if _bare(definition.type) != _bare(kind) if is_view else definition.type != kind:
             found.append(f"{what} is {kind}; the dictionary says {definition.type}")
         if (of_relation, of_column) != (relation.text, definition.text):
             found.append(f"{what} has another comment than the dictionary; the next upgrade writes it")
@@ -272,6 +278,11 @@ def differences(connection: psycopg.Connection) -> list[str]:
         f"{'.'.join(entry)} is in the dictionary and not in the database: remove it there" for entry in entries - seen
     ]
     return sorted([*found, *_function_differences(connection, known)])
+
+
+def _bare(kind: str) -> str:
+    """A type without its precision, which sums and quotients lose."""
+    return kind.partition("(")[0]
 
 
 def _function_differences(connection: psycopg.Connection, known: Dictionary) -> Iterator[str]:

@@ -12,8 +12,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
 
-from pipelines.warehouse.connection import SCHEMA, SQL_FOLDER, Warehouse
-from pipelines.warehouse.dictionary import comment, load_dictionary
+from pipelines.warehouse.connection import COMPAT, SCHEMA, SQL_FOLDER, Warehouse
+from pipelines.warehouse.dictionary import Dictionary, comment, load_dictionary
 from pipelines.warehouse.roles import READS, apply_roles
 
 _LOCK = "agentmill schema"
@@ -66,11 +66,11 @@ def _run_alembic(warehouse: Warehouse, command: object, revision: str) -> None:
 
 def _apply_files(connection: psycopg.Connection) -> None:
     """Create functions, views in the order they build on each other, comments, roles. Skipped where nothing changed."""
-    functions, views = _texts("functions"), _texts("views")
+    functions, views, compat = _texts("functions"), _texts("views"), _texts("compat")
     roles, known = (SQL_FOLDER / "roles.sql").read_text(), load_dictionary()
     reads = sorted((role, sorted(classes)) for role, classes in READS.items())
     digest = hashlib.sha256(
-        repr((_scripts().get_current_head(), functions, views, roles, known, reads)).encode()
+        repr((_scripts().get_current_head(), functions, views, compat, roles, known, reads)).encode()
     ).hexdigest()
     applied = connection.execute("select obj_description(%s::regnamespace)", [SCHEMA]).fetchone()
     if applied == (digest,):
@@ -81,31 +81,38 @@ def _apply_files(connection: psycopg.Connection) -> None:
         for name in _by_dependency(functions):
             connection.execute(sql.SQL(functions[name]))
         for name in _by_dependency(views):
-            is_barrier = (SCHEMA, name) in known.relations and known.relations[SCHEMA, name].security_barrier
-            options = sql.SQL(" with (security_barrier)" if is_barrier else "")
-            view = sql.Identifier(SCHEMA, name)
-            connection.execute(sql.SQL("create view {}{} as {}").format(view, options, sql.SQL(views[name])))
+            _create_view(connection, SCHEMA, name, views[name], known)
+        for name, text in compat.items():
+            _create_view(connection, COMPAT, name, text, known)
         comment(connection)
         apply_roles(connection)
         connection.execute(sql.SQL("comment on schema {} is {}").format(sql.Identifier(SCHEMA), sql.Literal(digest)))
 
 
 def _texts(folder: str) -> dict[str, str]:
+    """The SQL files of a folder, by the name of what they create."""
     return {path.stem: path.read_text() for path in sorted((SQL_FOLDER / folder).glob("*.sql"))}
 
 
+def _create_view(connection: psycopg.Connection, schema: str, name: str, text: str, known: Dictionary) -> None:
+    """Create a view; one that hides rows from some readers lets none of their functions look behind it."""
+    is_barrier = (schema, name) in known.relations and known.relations[schema, name].security_barrier
+    options = sql.SQL(" with (security_barrier)" if is_barrier else "")
+    connection.execute(sql.SQL("create view {}{} as {}").format(sql.Identifier(schema, name), options, sql.SQL(text)))
+
+
 def _drop_files(connection: psycopg.Connection) -> None:
-    """Drop all views, functions and domains of the schema: also those whose file is gone."""
+    """Drop all views, functions and domains of our schemas: also those whose file is gone."""
     connection.execute(sql.SQL("comment on schema {} is null").format(sql.Identifier(SCHEMA)))
     found = connection.execute(
         """
-        select format('view %%I.%%I', schemaname, viewname) from pg_views where schemaname = %(schema)s
+        select format('view %%I.%%I', schemaname, viewname) from pg_views where schemaname in (%(schema)s, %(compat)s)
         union all
         select 'routine ' || oid::regprocedure from pg_proc where pronamespace = %(schema)s::regnamespace
         union all
         select 'domain ' || oid::regtype from pg_type where typnamespace = %(schema)s::regnamespace and typtype = 'd'
         """,
-        {"schema": SCHEMA},
+        {"schema": SCHEMA, "compat": COMPAT},
     ).fetchall()
     for (what,) in found:
         kind, _, name = what.partition(" ")

@@ -43,10 +43,9 @@ as $$
     ),
 
     audience as (
-        select reached.agent_id, count(*) as user_count
+        select reached.agent_id, reached.user_count
         from range
-        cross join lateral agentmill.agent_users(range.from_time, range.to_time) as reached
-        group by reached.agent_id
+        cross join lateral agentmill.user_counts(range.from_time, range.to_time) as reached
     ),
 
     shrunken as (

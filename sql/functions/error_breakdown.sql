@@ -33,7 +33,10 @@ as $$
     ),
 
     fact as (
-        select coalesce(member.cluster_id, seen.signature_id) as cluster_id, seen.*
+        select
+            coalesce(member.cluster_id, seen.signature_id) as cluster_id,
+            seen.day, seen.signature_id, seen.template, seen.category, seen.severity, seen.fault_domain,
+            seen.occurrence_count, seen.agent_ids, seen.models, seen.first_seen_at, seen.last_seen_at
         from asked
         join agentmill.failure_signatures_daily as seen on seen.day >= asked.from_day and seen.day < asked.to_day
         left join member on member.signature_id = seen.signature_id

@@ -1,18 +1,5 @@
 -- The sketch of all values of some sketches: an aggregate. Null for none.
-create domain agentmill.sketch as bigint[];
-
--- An array of arrays of any length needs a domain; array_append grows it in place, so merging takes linear time.
-create function agentmill.sketch_merged(sketches agentmill.sketch[]) returns bigint[]
-language sql immutable parallel safe
-return (
-    select array_agg(number order by bucket, place)
-    from (
-        select pair[i] as bucket, sum(pair[i + 1])::bigint as held
-        from unnest(sketches) as pair, generate_series(1, cardinality(pair), 2) as i
-        group by pair[i]
-    ) as merged, unnest(array[bucket, held]) with ordinality as told (number, place)
-);
-
+-- `array_append` grows its state in place, so merging takes linear time.
 create aggregate agentmill.sketch_merge(agentmill.sketch) (
     sfunc = array_append,
     stype = agentmill.sketch[],

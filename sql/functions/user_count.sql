@@ -2,7 +2,7 @@
 create function agentmill.user_count(from_time timestamptz, to_time timestamptz, agent text default null) returns bigint
 language sql stable parallel safe
 as $$
-    select count(distinct user_key)
-    from agentmill.agent_users(from_time, to_time)
-    where agent is null or agent_id = agent
+    select coalesce(max(user_count), 0)
+    from agentmill.user_counts(from_time, to_time)
+    where agent_id is not distinct from agent
 $$;

@@ -1,5 +1,7 @@
 """The demo as a new user runs it, judged by the truth it was made from."""
 
+import io
+import json
 import os
 import re
 import subprocess
@@ -17,9 +19,12 @@ from pipelines.failures.text import failure_text
 from pipelines.settings import load_settings
 from pipelines.validate import read_verdict
 from pipelines.warehouse import open_warehouse
-from pipelines.warehouse.query import ask
+from pipelines.warehouse.query import ask, write_csv
+from pipelines.warehouse.questions import ready_questions
 
 AGENTMILL = Path(sys.executable).with_name("agentmill")
+ANSWERS = Path(__file__).parent / "answers"
+"""What the ready questions answer on the demo."""
 SECRET = re.compile(rb"sk-proj-[A-Za-z0-9]{20}")
 
 
@@ -133,6 +138,30 @@ def test_the_planted_person_and_secrets_stay_in_the_restricted_zone(demo):
     for content in seen:
         assert CANARY.encode() not in content
         assert not SECRET.search(content)
+
+
+@pytest.mark.parametrize("question", ready_questions(), ids=lambda question: question.name)
+def test_a_ready_question_has_the_known_answer(demo, question):
+    assert question.title.endswith("?")
+    assert question.asked_by in {"leaders", "analysts", "on-call"}
+    assert question.why.endswith(".")
+    assert question.how_to_read.endswith(".")
+    out = io.StringIO()
+    with ask(demo.warehouse, question.query) as answer:
+        write_csv(answer, out)
+    assert out.getvalue() == (ANSWERS / f"{question.name}.csv").read_text()
+
+
+def test_ready_questions_are_listed_and_asked(demo):
+    def run(*words):
+        command = [AGENTMILL, "-c", demo.folder / "agentmill.yaml", "queries", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    listed = json.loads(run("--json").stdout)["queries"]
+    assert [row["name"] for row in listed] == [question.name for question in ready_questions()]
+    assert len(listed) == 20
+    assert run("cost_by_day", "--csv").stdout == (ANSWERS / "cost_by_day.csv").read_text()
+    assert run("nothing").returncode == 2
 
 
 def test_the_first_day_is_a_monday():

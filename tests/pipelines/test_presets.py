@@ -22,6 +22,19 @@ NEXT = DAY + timedelta(days=1)
 
 
 @pytest.fixture
+def compat(warehouse):
+    """Answers a query that was written for the tables of before."""
+
+    def ask(query):
+        with warehouse.connect() as connection:
+            connection.execute("set role agentmill_analyst")
+            connection.execute("set search_path = compat")
+            return connection.execute(query).fetchall()
+
+    return ask
+
+
+@pytest.fixture
 def published(warehouse, lake, key, prices):
     """Publish a day of one source that a preset describes; answers questions about it."""
 
@@ -40,7 +53,7 @@ def published(warehouse, lake, key, prices):
     return publish
 
 
-def test_execution_log(mariadb, published, warehouse):
+def test_execution_log(mariadb, published, warehouse, compat):
     mariadb.run(
         "create table agentExecutionLogs (id int unsigned auto_increment primary key, userId varchar(36) not null,"
         " agentName varchar(255) not null, executionType varchar(50) not null,"
@@ -74,9 +87,26 @@ def test_execution_log(mariadb, published, warehouse):
     assert warehouse.read("select error_message from agentmill.executions where error_message is not null").rows() == [
         ("no row for <email>",)
     ]
+    rates = mariadb.run(
+        "select count(*), sum(status = 'success'), sum(status = 'failed'),"
+        " round(sum(status = 'success') / count(*) * 100, 2) from agentExecutionLogs"
+        " where agentName = 'planner' and executionType = 'create'"
+        " and executedAt >= '2026-03-11' - interval 7 day and executedAt < '2026-03-11'"
+    )
+    assert rates == compat(
+        """select count(*), count(*) filter (where status = 'success'), count(*) filter (where status = 'failed'),
+        round(count(*) filter (where status = 'success')::numeric / count(*) * 100, 2) from "agentExecutionLogs"
+        where "agentName" = 'planner' and "executionType" = 'create'
+        and "executedAt" >= timestamptz '2026-03-11Z' - interval '7 days' and "executedAt" < '2026-03-11Z'"""
+    )
+    latest = compat(
+        """select "agentName", "executionType", "errorMessage", to_char("executedAt", 'YYYY-MM-DD HH24:MI:SS')
+        from "agentExecutionLogs" where status = 'failed' order by "executedAt" desc limit 20"""
+    )
+    assert latest == [("planner", "create", "no row for <email>", "2026-03-10 10:00:00")]
 
 
-def test_marketplace_executions(postgres, published, warehouse):
+def test_marketplace_executions(postgres, published, warehouse, compat):
     postgres.run(
         """create type "ExecutionStatus" as enum ('success', 'failed', 'timeout', 'error')""",
         """create table "AgentExecution" (id text primary key, "agentId" text not null, "userId" text,
@@ -108,6 +138,44 @@ def test_marketplace_executions(postgres, published, warehouse):
         assert ours == pytest.approx(theirs)
     row = warehouse.read("select * from agentmill.executions order by event_time limit 1").row(0, named=True)
     assert (row["client_ip_prefix"], row["client_family"], row["http_status"]) == ("10.1.2.0/24", "Chrome 126", 200)
+    of_day = """where "startedAt" >= '2026-03-10' and "startedAt" < '2026-03-11'"""
+    by_status = f"""select "agentId", status::text, count(*), sum(duration), count(distinct "userId"),
+        count(distinct "sessionId"), min("executionId"), max("httpStatus") from "AgentExecution" {of_day}
+        group by 1, 2 order by 1, 2"""
+    assert compat(by_status) == postgres.run(by_status)
+    hourly = postgres.run(
+        f"""select "agentId", extract(hour from "startedAt")::int, count(*),
+        count(*) filter (where status = 'success'), count(*) filter (where status = 'failed'),
+        count(*) filter (where status = 'timeout'), count(*) filter (where status = 'error'), avg(duration)::float8,
+        count(distinct "userId"), sum("creditsConsumed")::numeric from "AgentExecution" {of_day}
+        group by 1, 2 order by 1, 2"""
+    )
+    columns = """"totalExecutions", "successfulExecutions", "failedExecutions", "timeoutExecutions", "errorExecutions",
+        "avgDuration", "uniqueUsers", "totalCreditsConsumed" """
+    assert hourly == compat(
+        f"""select "agentId", hour, {columns} from "AgentMetrics" where date = '2026-03-10' and hour is not null
+        order by 1, 2"""
+    )
+    daily = compat(
+        """select "agentId", "totalExecutions", "failedExecutions" + "timeoutExecutions" + "errorExecutions",
+        (select sum(n::int) from jsonb_each_text("errorCounts") as counted (category, n))
+        from "AgentMetrics" where hour is null"""
+    )
+    assert len(daily) == 3
+    assert [failed for *_, failed, _ in daily] == [told for *_, told in daily]
+    totals = postgres.run(
+        f"""select "agentId", count(*), count(distinct "userId"), count(*) filter (where status = 'success')::text
+        from "AgentExecution" {of_day} group by 1 order by 1"""
+    )
+    assert totals == compat(
+        """select id, "totalExecutions", "totalUsers", stats ->> 'successfulExecutions' from "Agent" order by 1"""
+    )
+    users = """select "agentId", {} from {} group by "agentId", "userId" order by 1, 2, 3"""
+    at_source = postgres.run(
+        users.format("""count(*), count(*) filter (where status = 'success')""", f""""AgentExecution" {of_day}""")
+    )
+    told = users.format("""sum("totalExecutions"), sum("successfulExecutions")""", '"UserAgentInteraction"')
+    assert compat(told) == at_source
 
 
 def test_marketplace_logs(postgres, published, warehouse):
@@ -187,7 +255,7 @@ def make_generations(postgres):
     )
 
 
-def test_generation_analytics(postgres, published, warehouse):
+def test_generation_analytics(postgres, published, warehouse, compat):
     make_generations(postgres)
     published("generation_analytics", postgres)
     rows = warehouse.read(
@@ -206,9 +274,14 @@ def test_generation_analytics(postgres, published, warehouse):
         " from agentmill.agent_metrics_daily as daily order by 1"
     ).rows()
     assert [tuple(map(str, row)) for row in told] == [tuple(map(str, row)) for row in at_source]
+    health = """select count(*), count(*) filter (where not success), sum((metadata ->> 'fileCount')::int),
+        sum((metadata ->> 'duration')::int), count(distinct framework) from generation_analytics
+        where created_at >= timestamptz '2026-03-10 11:30Z' - interval '{}' and created_at < '2026-03-11Z'"""
+    for window in ("1 hour", "12 hours"):
+        assert compat(health.format(window)) == postgres.run(health.format(window))
 
 
-def test_generation_failures(postgres, published, warehouse):
+def test_generation_failures(postgres, published, warehouse, compat):
     make_generations(postgres)
     published("generation_failures", postgres)
     row = warehouse.read("select * from agentmill.executions").row(0, named=True)
@@ -222,9 +295,13 @@ def test_generation_failures(postgres, published, warehouse):
     )
     assert facts.select("occurrence_count", "reported_count").rows() == at_source
     assert row["input_bytes"] == len("a shop")
+    types = """select error_type, failure_category, severity, test_generated, framework, count(*), sum(occurrence_count)
+        from generation_failures where created_at > timestamptz '2026-03-12Z' - interval '7 days'
+        group by 1, 2, 3, 4, 5"""
+    assert compat(types) == postgres.run(types)
 
 
-def test_flat_runs(database, published, warehouse):
+def test_flat_runs(database, published, warehouse, compat):
     database.run(
         "create table agent_runs (run_id varchar(40), agent_name varchar(40), status varchar(20), model varchar(40),"
         " started_at timestamp null, ended_at timestamp null, input_tokens int, cache_read_tokens int,"
@@ -247,6 +324,10 @@ def test_flat_runs(database, published, warehouse):
     ).row(0)
     assert tuple(map(float, told)) == tuple(map(float, at_source))
     assert warehouse.read("select quarantined_by_reason from agentmill.receipts_daily").item() == {"unknown_status": 1}
+    flat = (
+        "select run_id, status, model, input_tokens, cost_usd, error_type, files_modified from agent_runs {} order by 1"
+    )
+    assert compat(flat.format("")) == [tuple(row) for row in database.run(flat.format("where status <> 'odd'"))]
 
 
 def test_a_preset_is_overridden_in_part():

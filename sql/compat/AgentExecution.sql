@@ -1,0 +1,26 @@
+-- One row per execution, named as the Prisma model AgentExecution. Users and sessions are pseudonyms, addresses networks.
+select
+    execution_id as id,
+    agent_id as "agentId",
+    user_key as "userId",
+    execution_id as "executionId",
+    case when status in ('partial', 'cancelled') then 'failed' else status end as status,
+    duration_ms as duration,
+    credits as "creditsConsumed",
+    http_status as "httpStatus",
+    error_code as "errorCode",
+    error_message as "errorMessage",
+    input_bytes as "inputSize",
+    output_bytes as "outputSize",
+    input_type as "inputType",
+    output_type as "outputType",
+    response_time_ms as "responseTime",
+    processing_time_ms as "processingTime",
+    queue_time_ms as "queueTime",
+    session_key as "sessionId",
+    client_family as "userAgent",
+    client_ip_prefix as "ipAddress",
+    event_time as "startedAt",
+    completed_at as "completedAt",
+    event_time as "createdAt"
+from agentmill.executions

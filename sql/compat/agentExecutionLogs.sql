@@ -1,0 +1,10 @@
+-- One row per execution, named as the MySQL table agentExecutionLogs. Users are pseudonyms.
+select
+    execution_id as id,
+    user_key as "userId",
+    agent_name as "agentName",
+    execution_type as "executionType",
+    case when status in ('success', 'partial') then status else 'failed' end as status,
+    error_message as "errorMessage",
+    event_time as "executedAt"
+from agentmill.executions

@@ -1,0 +1,34 @@
+-- One row per agent, and one for all (agent null): its distinct users from one instant to another (half-open), exactly.
+-- Whole UTC days are read from `user_activity_daily`, the rest of the range from `executions` as long as they are kept.
+-- It reads pseudonyms for readers who may not see them.
+create function agentmill.user_counts(from_time timestamptz, to_time timestamptz)
+returns table (agent_id text, user_count bigint)
+language sql stable parallel safe security definer set search_path = pg_catalog
+as $$
+    with whole as materialized (
+        select
+            date_trunc('day', from_time + interval '1 day' - interval '1 microsecond', 'UTC') as starts_at,
+            date_trunc('day', to_time, 'UTC') as ends_at
+    ),
+
+    seen as (
+        select active.agent_id, active.user_key
+        from agentmill.user_activity_daily as active, whole
+        where active.day >= (whole.starts_at at time zone 'UTC')::date
+            and active.day < (whole.ends_at at time zone 'UTC')::date
+        union
+        select ran.agent_id, ran.user_key
+        from agentmill.executions as ran, whole
+        where ran.event_time >= from_time and ran.event_time < least(to_time, whole.starts_at)
+            and ran.user_key is not null
+        union
+        select ran.agent_id, ran.user_key
+        from agentmill.executions as ran, whole
+        where ran.event_time >= greatest(whole.starts_at, whole.ends_at) and ran.event_time < to_time
+            and ran.user_key is not null
+    )
+
+    select seen.agent_id, count(*) from seen group by seen.agent_id
+    union all
+    select null, count(distinct seen.user_key) from seen
+$$;

@@ -1,0 +1,439 @@
+"""Views of users: figures as a recount tells them, and groups of few users hidden so that nothing gives them away."""
+
+import statistics
+from collections import Counter, defaultdict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import psycopg
+import pytest
+from conftest import as_frame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.execution import EXECUTION
+from pipelines.failures import categorize_failures
+from pipelines.record_types import USER_AGENT_PREFERENCES
+from pipelines.rollup import AGENT_DAILY, CUBE, USER_DAILY, compute
+from pipelines.settings import Settings
+from pipelines.warehouse import open_warehouse
+from pipelines.warehouse.copying import copy_frame
+from pipelines.warehouse.ledger import Load
+from pipelines.warehouse.migrations import downgrade, upgrade
+from pipelines.warehouse.publish import publish_partition
+from pipelines.warehouse.query import ask
+
+MONDAY = datetime(2026, 3, 16, tzinfo=UTC)
+"""Clocks change in Europe on the second Sunday after it, and in Lord Howe on the third."""
+LAST_DAY = date(2026, 4, 7)
+
+
+def ran(at, user="u", agent="a", **overrides):
+    return {
+        "source": "app",
+        "execution_id": f"{at}",
+        "row_hash": "0",
+        "agent_id": agent,
+        "agent_name": agent,
+        "user_key": user,
+        "status": "success",
+        "event_time": at,
+        "cost_source": "unpriced",
+        "quality_flags": [],
+        **overrides,
+    }
+
+
+def fill(connection, rows):
+    """Make the rollups those of these executions, and nothing else."""
+    tables = compute(as_frame(rows, EXECUTION).sort("event_time"), categorize_failures)
+    for name in (USER_DAILY, AGENT_DAILY, CUBE):
+        connection.execute(f"delete from agentmill.{name}")
+        if tables[name].height:
+            copy_frame(connection, tables[name], "agentmill", name)
+
+
+def load(connection, last_day=LAST_DAY):
+    connection.execute(
+        "insert into agentmill.load_ledger (table_name, day, load_id, content_sha256, row_count, code_version) "
+        "values ('user_activity_daily', %s, gen_random_uuid(), '', 0, '')",
+        [last_day],
+    )
+
+
+def let(connection, k):
+    connection.execute("update agentmill.privacy_policy set minimum_group_size = %s", [k])
+
+
+def rows_of(connection, view, order="1, 2, 3"):
+    cursor = connection.execute(f"select * from agentmill.{view} order by {order}")
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def suppress(connection, user_counts, k, *, overlapping=False):
+    """Places of the hidden cells, and whether the total is hidden."""
+    told = connection.execute(
+        "select cell, is_hidden, hidden_cell_count, is_total_hidden "
+        "from agentmill.suppress_cells(%s, %s, %s) order by 1",
+        [user_counts, k, overlapping],
+    ).fetchall()
+    hidden = {cell - 1 for cell, is_hidden, _, _ in told if is_hidden}
+    assert [cell for cell, *_ in told] == list(range(1, len(user_counts) + 1))
+    assert {count for _, _, count, _ in told} <= {len(hidden)}
+    return hidden, any(row[3] for row in told)
+
+
+@pytest.fixture
+def connection(warehouse):
+    with warehouse.connect() as connection:
+        yield connection
+
+
+COUNTS = st.lists(st.integers(0, 12), max_size=8)
+
+
+def test_no_total_gives_a_hidden_cell_away(connection):
+    @settings(max_examples=400)
+    @given(COUNTS, st.integers(2, 7), st.booleans())
+    def check(counts, k, overlapping):
+        hidden, is_total_hidden = suppress(connection, counts, k, overlapping=overlapping)
+        small = {cell for cell, count in enumerate(counts) if 0 < count < k}
+        people = {cell for cell, count in enumerate(counts) if count}
+        assert hidden >= small
+        if not small:
+            assert (hidden, is_total_hidden) == (set(), False)
+            return
+        enough = max(counts) if overlapping else sum(counts)
+        assert is_total_hidden == (enough < k)
+        if is_total_hidden:
+            assert len(hidden) == len(counts)
+            return
+        assert hidden <= people  # zeros are shown
+        assert len(hidden) >= 2
+        told = (max if overlapping else sum)(counts[cell] for cell in hidden)
+        assert told >= k
+        # The hidden cells are the smallest ones, and one fewer would not do.
+        assert max(counts[cell] for cell in hidden) <= min((counts[cell] for cell in people - hidden), default=99)
+        largest = max(hidden, key=lambda cell: (counts[cell], cell))
+        rest = [counts[cell] for cell in hidden - {largest}]
+        assert largest in small or len(rest) < 2 or (max if overlapping else sum)(rest) < k
+
+    check()
+
+
+def test_a_larger_minimum_hides_no_less(connection):
+    @settings(max_examples=200)
+    @given(COUNTS, st.integers(2, 7), st.booleans())
+    def check(counts, k, overlapping):
+        less, _ = suppress(connection, counts, k, overlapping=overlapping)
+        more, _ = suppress(connection, counts, k + 1, overlapping=overlapping)
+        assert less <= more
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("counts", "hidden"),
+    [
+        ([5, 9, 0], set()),
+        ([3, 9, 20, 0], {0, 1}),
+        ([3, 3, 20], {0, 1}),
+        ([1, 2, 20, 20], {0, 1, 2}),
+        ([4, 0, 0], {0, 1, 2}),
+        ([0, 0], set()),
+        ([], set()),
+    ],
+)
+def test_the_smallest_cells_are_hidden(connection, counts, hidden):
+    assert suppress(connection, counts, 5)[0] == hidden
+
+
+def hide(counts, k):
+    """The rule told once more: hidden places, for cells of distinct users."""
+    small = [place for place, count in enumerate(counts) if 0 < count < k]
+    people = sorted((place for place, count in enumerate(counts) if count), key=lambda place: (counts[place], place))
+    if not small:
+        return set()
+    for length in range(max(2, len(small)), len(people) + 1):
+        if sum(counts[place] for place in people[:length]) >= k:
+            return set(people[:length])
+    return set(range(len(counts)))
+
+
+def week_of(at):
+    return (at - timedelta(days=at.weekday())).date()
+
+
+RUNS = st.lists(
+    st.builds(
+        lambda day, minutes, user, agent, kind, status, spent: ran(
+            MONDAY + timedelta(days=day, minutes=minutes),
+            f"u{user}" if user else None,
+            agent,
+            execution_type=kind,
+            status=status,
+            credits=spent,
+        ),
+        st.integers(0, 22),
+        st.sampled_from([0, 30, 600, 635, 1065, 1425]),  # few, so that hours repeat
+        st.integers(0, 9),
+        st.sampled_from("abc"),
+        st.sampled_from(["chat", "task", None]),
+        st.sampled_from(["success", "failed", "cancelled"]),
+        st.none() | st.integers(0, 100).map(Decimal),
+    ),
+    max_size=80,
+)
+
+
+def test_retention_is_what_a_recount_tells(connection):
+    load(connection)
+
+    @settings(max_examples=40)
+    @given(RUNS, st.integers(2, 4))
+    def check(rows, k):
+        fill(connection, rows)
+        let(connection, k)
+        weeks = defaultdict(set)
+        for row in rows:
+            if row["user_key"]:
+                weeks[row["user_key"]].add(week_of(row["event_time"]))
+        cohorts = Counter(min(of_user) for of_user in weeks.values())
+        starts = sorted(cohorts)
+        hidden = {starts[place] for place in hide([cohorts[start] for start in starts], k)}
+        expected = []
+        for start in starts:
+            for since in range((LAST_DAY - start).days // 7 + 1):
+                week, size = start + timedelta(weeks=since), cohorts[start]
+                active = sum(min(of_user) == start and week in of_user for of_user in weeks.values())
+                is_hidden = start in hidden or bool(hide([active, size - active], k))
+                shown = (None,) * 3 if is_hidden else (active, size - active, active / size)
+                is_complete = week + timedelta(days=6) <= LAST_DAY
+                size_shown = None if start in hidden else size
+                expected.append((start, since, week, size_shown, *shown, is_complete, is_hidden, 2 if is_hidden else 0))
+        assert [tuple(row.values()) for row in rows_of(connection, "user_retention_weekly", "1, 2")] == expected
+
+    check()
+
+
+def test_discovery_is_what_a_recount_tells(connection):
+    @settings(max_examples=40)
+    @given(RUNS, st.integers(2, 4))
+    def check(rows, k):
+        fill(connection, rows)
+        let(connection, k)
+        first_uses = defaultdict(dict)
+        for row in sorted(rows, key=lambda row: row["event_time"]):
+            if row["user_key"]:
+                first_uses[row["user_key"]].setdefault(row["agent_id"], row["event_time"])
+        paths = defaultdict(list)
+        for of_user in first_uses.values():
+            ordered = sorted(of_user, key=lambda agent: (of_user[agent], agent))
+            second = ordered[1] if len(ordered) > 1 else None
+            waited = (of_user[second] - of_user[ordered[0]]) / timedelta(days=1) if second else None
+            paths[ordered[0], second].append(waited)
+        firsts = sorted({first for first, _ in paths})
+        totals = {first: sum(len(users) for path, users in paths.items() if path[0] == first) for first in firsts}
+        hidden_firsts = {firsts[place] for place in hide([totals[first] for first in firsts], k)}
+        expected = {}
+        for first in firsts:
+            seconds = sorted((path[1] for path in paths if path[0] == first), key=lambda agent: (agent is None, agent))
+            hidden = hide([len(paths[first, second]) for second in seconds], k)
+            for place, second in enumerate(seconds):
+                users = paths[first, second]
+                is_hidden = first in hidden_firsts or place in hidden
+                count = len(seconds) if first in hidden_firsts else len(hidden)
+                middle = statistics.median(users) if second else None
+                shown = (None,) * 3 if is_hidden else (len(users), len(users) / totals[first], middle)
+                total = None if first in hidden_firsts else totals[first]
+                expected[first, second] = (total, *shown, is_hidden, count)
+        told = [tuple(row.values()) for row in rows_of(connection, "agent_discovery")]
+        assert len(told) == len(expected)
+        for first, second, *values in told:
+            assert values == pytest.approx(list(expected[first, second]))
+
+    check()
+
+
+def test_feature_usage_is_what_a_recount_tells(connection):
+    @settings(max_examples=40)
+    @given(RUNS, st.integers(2, 4))
+    def check(rows, k):
+        fill(connection, rows)
+        let(connection, k)
+        runs, users = Counter(), defaultdict(set)
+        for row in rows:
+            cell = week_of(row["event_time"]), row["agent_id"], row["execution_type"]
+            runs[cell] += 1
+            users[cell] |= {row["user_key"]} - {None}
+        told = rows_of(connection, "feature_usage")
+        assert len(told) == len(runs)
+        hidden = Counter()
+        for row in told:
+            cell = row["week"], row["agent_id"], row["execution_type"]
+            shown = (None, None) if row["is_hidden"] else (len(users[cell]), runs[cell])
+            assert (row["user_count"], row["execution_count"]) == shown
+            assert row["is_hidden"] or not 0 < len(users[cell]) < k
+            hidden[cell[:2]] += row["is_hidden"]
+        assert all(row["hidden_cell_count"] == hidden[row["week"], row["agent_id"]] for row in told)
+
+    check()
+
+
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns")
+
+
+def test_interactions_are_what_a_recount_tells_in_every_zone(connection):
+    @settings(max_examples=60)
+    @given(RUNS, st.sampled_from(ZONES))
+    def check(rows, zone):
+        fill(connection, rows)
+        connection.execute("select set_config('agentmill.timezone', %s, false)", [zone])
+        of_pair = defaultdict(list)
+        for row in rows:
+            if row["user_key"]:
+                of_pair[row["user_key"], row["agent_id"]].append(row)
+        told = rows_of(connection, "user_agent_interactions", "1, 2")
+        assert {(row["user_key"], row["agent_id"]) for row in told} == set(of_pair)
+        for row in told:
+            runs = of_pair[row["user_key"], row["agent_id"]]
+            times = sorted(run["event_time"] for run in runs)
+            local = [time.astimezone(ZoneInfo(zone)) for time in times]
+            days = {time.date() for time in times}
+            known = [run["credits"] for run in runs if run["credits"] is not None]
+            hours, weekdays = Counter(time.hour for time in local), Counter(time.isoweekday() for time in local)
+            assert row["preferred_hour"] == min(hours, key=lambda hour: (-hours[hour], hour))
+            assert row["preferred_weekday"] == min(weekdays, key=lambda weekday: (-weekdays[weekday], weekday))
+            assert (row["execution_count"], row["active_days"]) == (len(runs), len(days))
+            assert row["success_count"] == sum(run["status"] == "success" for run in runs)
+            assert row["failure_count"] == sum(run["status"] == "failed" for run in runs)
+            assert (row["first_execution_at"], row["last_execution_at"]) == (times[0], times[-1])
+            assert row["executions_per_day"] == len(runs) / ((max(days) - min(days)).days + 1)
+            assert (row["credited_count"], row["credits"]) == (len(known), sum(known) if known else None)
+
+    check()
+
+
+def users(count, agent="a", **overrides):
+    return [ran(MONDAY + timedelta(minutes=n), f"{agent}{n}", agent, **overrides) for n in range(count)]
+
+
+def test_who_may_not_see_single_users_sees_agents_of_enough_users_only(warehouse, connection):
+    fill(connection, [*users(5, "large"), *users(4, "small"), *users(1, "tiny")])
+    everything = "select agent_id, count(*) from agentmill.user_agent_interactions group by 1 order by 1"
+    assert connection.execute(everything).fetchall() == [("large", 5), ("small", 4), ("tiny", 1)]
+    assert "user_agent_interactions" not in {row["view_name"] for row in rows_of(connection, "hidden_groups", "1")}
+    with ask(warehouse, everything) as answer:
+        assert list(answer.rows) == [("large", 5)]
+    with ask(warehouse, "select * from hidden_groups where view_name = 'user_agent_interactions'") as answer:
+        assert list(answer.rows) == [("user_agent_interactions", 2, 5)]
+    connection.execute("do $$ begin create role agentmill_privacy; exception when duplicate_object then null; end $$")
+    connection.execute("grant usage on schema agentmill to agentmill_privacy")
+    connection.execute("grant select on all tables in schema agentmill to agentmill_privacy")
+    connection.execute("set role agentmill_privacy")
+    assert len(connection.execute(everything).fetchall()) == 3
+
+
+def test_a_function_of_the_reader_is_not_shown_what_the_view_hides(connection):
+    fill(connection, users(4))
+    connection.execute(
+        "create function public.spy(seen text) returns boolean language plpgsql cost 0.0001 "
+        "as $$ begin raise notice '%', seen; return true; end $$"
+    )
+    seen = []
+    connection.add_notice_handler(lambda notice: seen.append(notice.message_primary))
+    connection.execute("select count(*) from agentmill.user_agent_interactions where public.spy(user_key)")
+    assert len(seen) == 4
+    seen.clear()
+    connection.execute("set role agentmill_analyst")
+    connection.execute("select count(*) from agentmill.user_agent_interactions where public.spy(user_key)")
+    assert seen == []
+
+
+def test_the_policy_comes_from_the_configuration_and_no_reader_changes_it(empty_database):
+    def opened(k):
+        return open_warehouse(Settings(database_url=empty_database, minimum_group_size=k))
+
+    size = "select agentmill.minimum_group_size()"
+    assert opened(5).read(size).item() == 5
+    warehouse = opened(3)
+    assert warehouse.read(size).item() == 3
+    with warehouse.connect() as connection:
+        connection.execute("set role agentmill_analyst")
+        assert connection.execute(size).fetchone() == (3,)
+        for attempt in (
+            "update agentmill.privacy_policy set minimum_group_size = 2",
+            "delete from agentmill.privacy_policy",
+            "insert into agentmill.privacy_policy values (2)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(attempt)
+        connection.execute("reset role")
+        connection.execute("delete from agentmill.privacy_policy")
+        assert connection.execute(f"{size} > 1000000").fetchone() == (True,)
+
+
+def test_an_agent_is_told_whole_and_its_opening_balance_apart(warehouse, connection):
+    rows = [
+        *users(8, agent_version="1"),
+        *users(2, agent_version="2", status="failed", agent_name="new"),
+        ran(MONDAY + timedelta(days=1), "a0", agent_version="1", agent_name="newest", credits=Decimal(3)),
+    ]
+    fill(connection, rows)
+    ratings = []
+    connection.execute(
+        "insert into agentmill.agent_opening_balances values ('a', 'old', '2026-03-01', 700, 600, 100, 12.5, 40, 'm'), "
+        "('gone', 'Gone', '2026-03-01', 7, 6, 1, null, 4, 'm')"
+    )
+    for user, source, hour, rating in (
+        ("a0", "app", 1, 1),
+        ("a0", "web", 2, 3),
+        ("a1", "app", 1, 4),
+        ("a2", "app", 1, 5),
+    ):
+        said = {
+            "user_key": user,
+            "source": source,
+            "rating": rating,
+            "agent_id": "a",
+            "row_hash": "0",
+            "quality_flags": [],
+        }
+        frame = as_frame([{**said, "event_time": MONDAY + timedelta(hours=hour)}], USER_AGENT_PREFERENCES.schema)
+        ratings.append(frame)
+    load_of_ratings = Load(table=USER_AGENT_PREFERENCES.name, day=MONDAY.date(), content="one", rows=4)
+    publish_partition(warehouse, load_of_ratings, pl.concat(ratings), lambda _: None)
+    agent, gone = rows_of(connection, "agents", "1")
+    assert (agent["agent_name"], agent["agent_versions"]) == ("newest", ["1", "2"])
+    assert (agent["first_executed_at"], agent["last_executed_at"]) == (MONDAY, MONDAY + timedelta(days=1))
+    assert (agent["execution_count"], agent["success_count"], agent["failure_count"]) == (11, 9, 2)
+    assert agent["success_rate_low"] == pytest.approx(0.5230, abs=1e-4)
+    assert agent["success_rate_high"] == pytest.approx(0.9486, abs=1e-4)
+    assert (agent["user_count"], agent["credits"], agent["rating_count"], agent["rating_avg"]) == (8, 3, 3, 4.0)
+    assert (agent["opening_execution_count"], agent["opening_user_count"]) == (700, 40)
+    assert (gone["agent_name"], gone["execution_count"], gone["success_rate"]) == ("Gone", 0, None)
+    with ask(warehouse, "select rating_count, rating_avg from agents where agent_id = 'a'") as answer:
+        assert list(answer.rows) == [(3, None)]
+
+
+def test_what_was_published_before_gets_its_times_and_types_from_its_executions(warehouse, connection):
+    rows = [
+        ran(MONDAY + timedelta(minutes=minutes), agent_version="1", execution_type=kind, credits=spent)
+        for minutes, kind, spent in ((3, "task", Decimal(1)), (4, "chat", None), (95, None, Decimal("0.5")))
+    ]
+    frame = as_frame([{**row, "execution_id": str(n)} for n, row in enumerate(rows)], EXECUTION)
+    publish_partition(
+        warehouse, Load(table="executions", day=MONDAY.date(), content="one", rows=3), frame, lambda _: None
+    )
+    fill(connection, rows)
+    tables = {
+        name: connection.execute(f"select * from agentmill.{name}").fetchall() for name in (USER_DAILY, AGENT_DAILY)
+    }
+    downgrade(warehouse, "0005")
+    upgrade(warehouse)
+    assert tables[USER_DAILY][0][-3:] == (["chat", "task", None], [0, 6], [2, 1])
+    for name, told in tables.items():
+        assert connection.execute(f"select * from agentmill.{name}").fetchall() == told
