@@ -17,6 +17,8 @@ def cluster(messages: list[str]) -> list[str]:
     distinct = pl.Series(list(dict.fromkeys(messages)), dtype=pl.String)
     signatures = identify(distinct)
     members = clusters_of(signatures.with_columns(day=pl.lit(0))).members
-    ids = signatures.join(members, on="signature_id", how="left", maintain_order="left")["cluster_id"]
-    cluster_of = dict(zip(distinct, ids, strict=True))
+    ids = signatures.join(members, on="signature_id", how="left", maintain_order="left")["cluster_id"].to_list()
+    if len(ids) == len(messages):
+        return ids
+    cluster_of = dict(zip(distinct.to_list(), ids, strict=True))
     return [cluster_of[message] for message in messages]

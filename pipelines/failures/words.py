@@ -42,7 +42,7 @@ _STATES = (
     "|resume|resumed|success|successful|successfully|ok|on|off|enabled?|disabled?|active|inactive|up|down|true|false"
     "|before|after|above|below|less|more|min|max|input|output|http|https|get|post|put|patch|head|options"
 )
-KEPT = rf"^(?:\d+|@.*|.*(?:{'|'.join(_OUTCOMES)}).*|{_STATES})$"
+KEPT = rf"{'|'.join(_OUTCOMES)}|^@|^(?:\d+|{_STATES})$"
 """A lower-case word that says what happened, a status or a frame: never a variable."""
 
 TELLS_OUTCOME = rf"(?i-u:\b(?:{'|'.join(_OUTCOMES)}|failed|failure|aborted|closed|lost|timed out|not|cannot)\b)"
