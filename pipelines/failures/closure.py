@@ -121,7 +121,9 @@ def close(keys: pl.Series) -> Closure:
         count += len(general)
     joined = pl.concat(edges)
     component = _components(count, joined["member"].to_numpy(), joined["pattern"].to_numpy())
-    named = joined.with_columns(pl.concat([vocabulary.tokens, pl.Series([HOLE])]).gather(joined["value"]).alias("value"))
+    named = joined.with_columns(
+        pl.concat([vocabulary.tokens, pl.Series([HOLE])]).gather(joined["value"]).alias("value")
+    )
     return Closure(keys, node_of_key, component, named, key_of_node, parent)
 
 
