@@ -3,9 +3,9 @@
 import polars as pl
 
 from pipelines.execution import TEXTS, TIMESTAMP
-from pipelines.failures.classify import CATEGORIES, UNKNOWN, categorize
+from pipelines.failures.classify import categorize, classify
 from pipelines.failures.cluster import cluster
-from pipelines.failures.fingerprint import fingerprint
+from pipelines.failures.fingerprint import identify, normalise
 from pipelines.failures.text import failure_text, is_failure
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.executions import PublishedDay
@@ -22,6 +22,7 @@ COLUMNS = (
     "status",
     "error_type",
     "error_message",
+    "stack",
     "agent_id",
     "agent_version",
     "model",
@@ -93,10 +94,10 @@ def signature_facts(executions: pl.DataFrame) -> pl.DataFrame:
     """One row per UTC day and signature: how often, when, and who was hit. A pure function of the executions."""
     failures = executions.filter(is_failure()).sort("event_time", "source", "execution_id")
     failures = failures.with_columns(failure_text().alias("text"), day=pl.col("event_time").dt.date())
-    failures = failures.with_columns(categorize(failures["text"]).alias("category"), *fingerprint(failures["text"]))
+    failures = failures.with_columns(*identify(failures["text"], failures["stack"]))
     times = pl.col("event_time")
     facts = failures.group_by("day", "signature_id").agg(
-        pl.col("template", "match_key", "category").first(),
+        pl.col("match_key", "stack").first(),
         occurrence_count=pl.len().cast(pl.Int64),
         reported_count=pl.max_horizontal(pl.col("occurrences").fill_null(1), 1).sum(),
         first_seen_at=times.first(),
@@ -111,8 +112,9 @@ def signature_facts(executions: pl.DataFrame) -> pl.DataFrame:
         sample_message=pl.col("text").first(),
         sample_execution_ids=pl.col("execution_id").head(_SAMPLES),
     )
-    named = facts.with_columns(_look_up("severity"), _look_up("fault_domain"))
-    return named.select(FACTS.names()).sort("day", "signature_id")
+    kinds = classify(facts["match_key"]).select("category", "severity", "fault_domain")
+    templates = normalise(facts["sample_message"], facts["stack"])["template"]
+    return facts.with_columns(*kinds, templates).select(FACTS.names()).sort("day", "signature_id")
 
 
 def edge_times() -> pl.Expr:
@@ -139,17 +141,16 @@ def derive_clusters(facts: pl.DataFrame) -> pl.DataFrame:
     A cluster's id is the signature of its earliest member (day, then id), so every id ever published is one of its
     `signature_ids`. Its words are those of its most frequent member.
     """
-    members = cluster(facts["match_key"])
-    label = {key: min(keys) for key, keys in members.items()}
-    rows = facts.sort("day", "signature_id").with_columns(
-        pl.col("match_key").replace_strict(label, return_dtype=pl.String).alias("group"),
-        total=pl.col("occurrence_count").sum().over("signature_id"),
+    members = cluster(facts.select("signature_id", "match_key", "day")).members.select("signature_id", "cluster_id")
+    rows = (
+        facts.join(members, on="signature_id")
+        .sort("day", "signature_id")
+        .with_columns(total=pl.col("occurrence_count").sum().over("signature_id"))
     )
     words = pl.col("template", "category", "severity", "fault_domain", "sample_message")
     return (
-        rows.group_by("group")
+        rows.group_by("cluster_id")
         .agg(
-            pl.col("signature_id").first().alias("cluster_id"),
             words.sort_by("total", "day", "signature_id", descending=[True, False, False]).first(),
             signature_ids=_distinct("signature_id"),
             occurrence_count=pl.col("occurrence_count").sum(),
@@ -164,16 +165,9 @@ def derive_clusters(facts: pl.DataFrame) -> pl.DataFrame:
             },
             sample_execution_ids=pl.col("sample_execution_ids").list.explode().head(_SAMPLES),
         )
-        .drop("group")
         .sort("cluster_id")
     )
 
 
 def _distinct(column: str) -> pl.Expr:
     return pl.col(column).drop_nulls().unique().sort()
-
-
-def _look_up(attribute: str) -> pl.Expr:
-    """An attribute of each row's category."""
-    table = {named.name: getattr(named, attribute) for named in (*CATEGORIES, UNKNOWN)}
-    return pl.col("category").replace_strict(table, return_dtype=pl.String).alias(attribute)

@@ -1,11 +1,14 @@
-"""What kind of failure a text tells of: category, severity and fault domain, by ordered rules; the first fit wins."""
+"""What kind of failure a key tells of: category, severity, fault domain, and whether to try again helps.
+
+Ordered rules; the first that fits wins, and its id and the words it saw are the evidence.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
 
-from pipelines.failures.fingerprint import fingerprint
+from pipelines.failures.fingerprint import identify
 
 Severity = Literal["high", "medium", "low"]
 FaultDomain = Literal["provider", "agent", "tool", "user_input", "platform", "unknown"]
@@ -13,105 +16,200 @@ FaultDomain = Literal["provider", "agent", "tool", "user_input", "platform", "un
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A kind of failure, and the texts that tell of it."""
+    """A kind of failure."""
 
     name: str
     severity: Severity
     fault_domain: FaultDomain
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The keys that tell of a category: those in which a pattern is found."""
+
+    id: str
+    category: str
     pattern: str
 
 
 CATEGORIES = (
-    Category(
+    Category("rate_limit", "medium", "provider", retryable=True),
+    Category("context_length", "medium", "agent", retryable=False),
+    Category("content_policy", "low", "user_input", retryable=False),
+    Category("step_limit", "medium", "agent", retryable=False),
+    Category("ai_timeout", "high", "provider", retryable=True),
+    Category("auth", "high", "platform", retryable=False),
+    Category("out_of_memory", "high", "platform", retryable=False),
+    Category("provider_error", "high", "provider", retryable=True),
+    Category("network", "medium", "platform", retryable=True),
+    Category("dependency_error", "high", "platform", retryable=False),
+    Category("syntax_error", "medium", "agent", retryable=True),
+    Category("tool_error", "medium", "tool", retryable=True),
+    Category("file_not_found", "medium", "tool", retryable=False),
+    Category("validation_error", "high", "agent", retryable=True),
+    Category("assertion", "medium", "agent", retryable=False),
+    Category("command_error", "medium", "tool", retryable=False),
+    Category("cancelled", "low", "user_input", retryable=False),
+    Category("code_error", "medium", "agent", retryable=False),
+)
+UNKNOWN = Category("unknown", "medium", "unknown", retryable=False)
+
+RULES = (
+    Rule("rate_limit.status", "rate_limit", r"\[http 429\]"),
+    Rule(
+        "rate_limit.words",
         "rate_limit",
-        "medium",
-        "provider",
-        r"rate.?limit|\[http 429\]|too many requests|quota (?:was )?exceeded|exceeded your current quota|throttl"
+        r"rate.?limit|too many requests|quota (?:was )?exceeded|exceeded your current quota|insufficient.?quota|throttl"
         r"|resource.?exhausted",
     ),
-    Category(
+    Rule(
+        "context_length.words",
         "context_length",
-        "medium",
-        "agent",
-        r"context.?(?:length|window)|maximum context|prompt is too long|too many tokens|token limit",
+        r"context.?(?:length|window)|maximum context|prompt is too long|too many tokens|token limit|input is too long",
     ),
-    Category(
-        "content_policy", "low", "user_input", r"content.?(?:policy|filter)|safety (?:system|filter)|refused to answer"
+    Rule(
+        "content_policy.words",
+        "content_policy",
+        r"content.?(?:policy|filter|management)|safety (?:system|filter)|refused to answer|responsible.?ai",
     ),
-    Category(
+    Rule(
+        "step_limit.words",
         "step_limit",
-        "medium",
-        "agent",
-        r"(?:step|turn|iteration|recursion).?limit|max(?:imum)?[_ ](?:steps|turns|iterations)|(?:agent|test).?timeout",
+        r"(?:step|turn|iteration|recursion|budget|cost).?limit|max(?:imum)?[_ ](?:number of )?(?:steps|turns|iterations"
+        r"|errors)|exceed(?:ed|s) (?:the )?limit|exit.?(?:cost|context)|too_many_errors|early.?exit|cost <\*> exceeds"
+        r"|(?:agent|test)[_ ](?:command )?(?:timeout|timed out)",
     ),
-    Category(
+    Rule(
+        "ai_timeout.words",
         "ai_timeout",
-        "high",
-        "provider",
         r"\btime[sd]?[ _-]?out\b|timeout(?:error|exception|expired)"
-        r"|(?:read|write|connect|connection|request|gateway|pool|api|agent|model)[ _]?timeout|\[http (?:408|504|524)\]"
-        r"|deadline exceeded|took too long",
+        r"|(?:read|write|connect|connection|request|gateway|pool|api|agent|model)[ _]?timeout|deadline exceeded"
+        r"|took too long",
     ),
-    Category(
+    Rule("ai_timeout.status", "ai_timeout", r"\[http (?:408|504|524)\]"),
+    Rule("auth.status", "auth", r"\[http 40[13]\]"),
+    Rule(
+        "auth.words",
         "auth",
-        "high",
-        "platform",
-        r"\[http 40[13]\]|unauthori[sz]ed|forbidden|authentication|invalid (?:api )?key"
-        r"|permission.?denied|access.?denied",
+        r"unauthori[sz]ed|forbidden|authentication|(?:invalid|incorrect) (?:api )?key|permission.?denied|access.?denied"
+        r"|permissionerror|not permitted|read-only file system",
     ),
-    Category(
-        "out_of_memory", "high", "platform", r"out.?of.?memory|oom.?kill|memoryerror|cannot allocate memory|enospc"
+    Rule(
+        "out_of_memory.words",
+        "out_of_memory",
+        r"out.?of.?memory|oom.?kill|memoryerror|cannot allocate memory|enospc|no space left|\[exit 137\]",
     ),
-    Category(
+    Rule(
+        "provider_error.words",
         "provider_error",
-        "high",
-        "provider",
-        r"\[http 5(?:00|02|03|29)\]|internal server error|bad gateway|service unavailable|overloaded|upstream",
+        r"\[http 5\d\d\]|internal server error|bad gateway|service unavailable|overloaded|upstream",
     ),
-    Category(
+    Rule(
+        "network.words",
         "network",
-        "medium",
-        "platform",
         r"connection.?(?:refused|reset|aborted|closed|error)|\beconn|\benotfound|getaddrinfo|name resolution"
-        r"|unreachable|broken pipe|\bssl\b|\btls\b",
+        r"|resolv(?:e|ing)"
+        r"|unreachable|broken ?pipe|remote end closed|disconnected|\bssl\b|\btls\b|\bdns\b|max retries exceeded",
     ),
-    Category(
+    Rule(
+        "dependency_error.words",
         "dependency_error",
-        "high",
-        "platform",
-        r"modulenotfound|importerror|cannot find module|no module named|unmet dependency|npm err|installation.?failed",
+        r"modulenotfound|importerror|cannot (?:find|import|load) module|no module named|cannot import name"
+        r"|unmet dependency"
+        r"|npm err|installation.?failed|no matching distribution|unable to locate package|missing dependency"
+        r"|classnotfound|shared librar(?:y|ies)|could not find a version",
     ),
-    Category(
+    Rule(
+        "syntax_error.words",
         "syntax_error",
-        "medium",
-        "agent",
-        r"syntaxerror|indentationerror|unexpected token|jsondecode|invalid json|pars(?:e|ing).?(?:error|failed)"
-        r"|outputparser|unterminated",
+        r"syntax ?error|invalid syntax|indentationerror|unexpected (?:token|indent)|jsondecode"
+        r"|(?:invalid|malformed) json"
+        r"|pars(?:e|ing)[ _]?(?:error|failed)|error pars|failed to (?:parse|decode)|cannot parse|parseerror"
+        r"|outputparser"
+        r"|unterminated|was never closed|expecting (?:value|property)|not well-formed|introduced new .*error",
     ),
-    Category(
-        "tool_error", "medium", "tool", r"\btool\b.{0,60}(?:failed|error|not found|raised)|toolexecution|tool_error"
+    Rule(
+        "file_not_found.words",
+        "file_not_found",
+        r"no such file|filenotfound|file .{0,40}(?:not found|does not exist)"
+        r"|path .{0,40}(?:not found|does not exist|not allowed)"
+        r"|notadirectory|isadirectory|not a directory|is a directory|fileexists",
     ),
-    Category(
+    Rule(
+        "command_error.words",
+        "command_error",
+        r"command not found|command .{0,60}(?:failed|returned non-zero)|calledprocesserror"
+        r"|unrecognized (?:option|argument)"
+        r"|unary operator|unbound variable|no matches found|usage:|illegal option|invalid option|\[exit \d+\]",
+    ),
+    Rule(
+        "tool_error.words",
+        "tool_error",
+        r"\btool\b.{0,60}(?:failed|error|not found|raised|unknown)|toolexecution|tool_error",
+    ),
+    Rule(
+        "tool_error.call",
+        "tool_error",
+        r"(?:function|tool) name <\*> not found|(?:unknown|no such|matching) (?:function|tool)|number of functions"
+        r"|error in execution|execution (?:failed|result)|error executing",
+    ),
+    Rule(
+        "validation_error.words",
         "validation_error",
-        "high",
-        "agent",
-        r"validation|schema|(?:type|value|key|attribute)error|missing required|invalid (?:argument|value|type)"
-        r"|must be (?:a|an|of)\b",
+        r"validat|schema|missing (?:a )?required|invalid (?:argument|value|type|parameter|input|format)"
+        r"|(?:incorrect|wrong|unexpected) (?:type|parameter|value|argument|output|number)|optional parameter"
+        r"|must be (?:a|an|of|in|one)\b|inconsisten|expected type|\[http 4\d\d\]|already exists|not eligible"
+        r"|does not match",
     ),
-    Category("assertion", "medium", "agent", r"assert"),
+    Rule("assertion.words", "assertion", r"\bassert|did not pass"),
+    Rule("cancelled.words", "cancelled", r"\bcancell?ed\b|keyboardinterrupt|\bsigterm\b|\bsigint\b"),
+    Rule(
+        "validation_error.exception",
+        "validation_error",
+        r"(?:type|value|key|attribute|index|lookup)error",
+    ),
+    Rule(
+        "code_error.exception",
+        "code_error",
+        r"\b\w+(?:error|exception)\b|is not defined|has no attribute|undefined name|not callable|traceback|panic\b"
+        r"|segmentation fault|core dumped|object is not",
+    ),
 )
-UNKNOWN = Category("unknown", "medium", "unknown", "")
+_CATEGORY_OF = {category.name: category for category in (*CATEGORIES, UNKNOWN)}
+
+
+_FRAMES = r"(?: @\S+)+$"
+"""Where it failed is no evidence of what failed."""
+
+
+def classify(keys: pl.Series) -> pl.DataFrame:
+    """category, severity, fault_domain, retryable, rule (its id) and evidence (the words it saw) of each match key.
+
+    A key that no rule fits is of category unknown, without rule and evidence. Null stays null.
+    """
+    unique = keys.rename("key").drop_nulls().unique().to_frame()
+    said = pl.col("key").str.replace(_FRAMES, "")
+    fits = [said.str.extract(f"(?i)({rule.pattern})") for rule in RULES]
+    found = [pl.when(fit.is_not_null()) for fit in fits]
+    named = unique.with_columns(
+        category=pl.coalesce(
+            *(one.then(pl.lit(rule.category)) for one, rule in zip(found, RULES, strict=True)), pl.lit(UNKNOWN.name)
+        ),
+        rule=pl.coalesce(one.then(pl.lit(rule.id)) for one, rule in zip(found, RULES, strict=True)),
+        evidence=pl.coalesce(fits),
+    ).with_columns(
+        pl.col("category")
+        .replace_strict(
+            {name: getattr(category, attribute) for name, category in _CATEGORY_OF.items()}, return_dtype=dtype
+        )
+        .alias(attribute)
+        for attribute, dtype in (("severity", pl.String), ("fault_domain", pl.String), ("retryable", pl.Boolean))
+    )
+    told = keys.to_frame("key").join(named, on="key", how="left", maintain_order="left")
+    return told.select("category", "severity", "fault_domain", "retryable", "rule", "evidence")
 
 
 def categorize(texts: pl.Series) -> pl.Series:
-    """The category of each failure text; null stays null. A pure function of its template, as its signature is."""
-    unique = texts.unique().drop_nulls()
-    templates = fingerprint(unique)["template"].alias("template")
-    fits = [
-        pl.when(pl.col("template").str.contains(f"(?i){category.pattern}")).then(pl.lit(category.name))
-        for category in CATEGORIES
-    ]
-    named = pl.DataFrame([unique.alias("text"), templates]).select(
-        "text", pl.coalesce(*fits, pl.lit(UNKNOWN.name)).alias("category")
-    )
-    return texts.to_frame("text").join(named, on="text", how="left", maintain_order="left")["category"]
+    """The category of each failure text; null stays null. A pure function of its key, as its signature is."""
+    return classify(identify(texts)["match_key"])["category"]

@@ -1,81 +1,58 @@
-"""Signatures that are one failure: a closure over the set of their keys in which order has no say.
+"""Signatures that are one failure, their common id and what they agree on, and why they are one.
 
-Keys that agree in every word but one are one failure, once enough different words were seen in that place: the place
+Keys that agree in every token but one are one failure, once enough different values were seen in that place: the place
 becomes a hole. Patterns with holes take part like keys, for some rounds. Each round is a function of a set, and
 nothing is taken back: so the order of days cannot matter, and more data only ever merge clusters.
 """
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable
+from dataclasses import dataclass
 
-HOLE = "\ue000"
+import polars as pl
 
-Pattern = tuple[str, ...]
-
-_WORD = re.compile(r"<\*>|\w+(?:[.'-]\w+)*|[^\w\s]")
-_LONG, _SHORT = 5, 2
-_VALUES_IF_LONG, _VALUES_IF_SHORT = 3, 6
-_MOST_WORDS = 60
-_MOST_HOLES = 3
-"""Where everything varies, each hole more multiplies the patterns; real failures have been whole after two."""
-_KEPT = re.compile(
-    r"\w*(?:error|exception|timeout|warning|denied|refused|reset|expired|missing|failed|exceeded)\w*|not|no|read|write"
-    r"|http|[45]\d\d|invalid|unknown|unauthorized|forbidden|closed|aborted|cancelled",
-)
-"""Words that say what happened never become a hole."""
+from pipelines.failures.closure import Closure, close
 
 
-def cluster(keys: Iterable[str]) -> dict[str, frozenset[str]]:
-    """The cluster of each key: the set of keys that are one failure with it."""
-    pattern_of = {key: tuple(_WORD.findall(key)[:_MOST_WORDS]) for key in set(keys)}
-    groups = _Groups()
-    patterns = set(pattern_of.values())
-    for _ in range(_MOST_HOLES):
-        patterns = _generalise(patterns, groups)
-    members = defaultdict(set)
-    for key, pattern in pattern_of.items():
-        members[groups.find(pattern)].add(key)
-    clusters = [frozenset(keys) for keys in members.values()]  # one set for all its keys, which may be very many
-    return {key: whole for whole in clusters for key in whole}
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """The clusters of some signatures, and how they came about."""
+
+    members: pl.DataFrame
+    """signature_id, its cluster_id, and template: what the cluster's keys agree on, `<?>` where they differ."""
+    _component_of: dict[str, int]
+    _closure: Closure
+
+    def merges(self, cluster_id: str) -> pl.DataFrame:
+        """The holes that made a cluster: pattern, position (in tokens, from 0) and the values that were seen there."""
+        edges = self._closure.edges
+        of_it = self._closure.component[edges["pattern"].to_numpy()] == self._component_of[cluster_id]
+        holes = edges.filter(of_it).group_by("pattern", "position").agg(pl.col("value").unique().sort().alias("values"))
+        return holes.sort("pattern", "position").with_columns(
+            pl.col("pattern").map_elements(self._closure.text, pl.String)
+        )
 
 
-def _generalise(patterns: set[Pattern], groups: "_Groups") -> set[Pattern]:
-    """The patterns with one hole more that enough patterns agree on; what agrees is joined into one group."""
-    general: set[Pattern] = set()
-    for place in range(_MOST_WORDS):  # one place after the other, to hold the candidates of one place only
-        agreeing: dict[Pattern, list[Pattern]] = defaultdict(list)
-        for pattern in patterns:
-            if len(pattern) > place and pattern[place] != HOLE and not _KEPT.fullmatch(pattern[place]):
-                agreeing[(*pattern[:place], HOLE, *pattern[place + 1 :])].append(pattern)
-        for candidate, special in agreeing.items():
-            if len(special) >= _values_needed(candidate):
-                general.add(candidate)
-                for one in special:
-                    groups.join(candidate, one)
-    return general
+def cluster(signatures: pl.DataFrame) -> Clusters:
+    """The clusters of signatures, given as signature_id, match_key and day, when it was seen; rows may repeat.
+
+    A cluster's id is the signature id of its earliest member (day, then id), so that every id ever published is still
+    that of a member.
+    """
+    seen = signatures.group_by("signature_id").agg(pl.col("match_key").first(), pl.col("day").min())
+    keys = seen["match_key"].unique().sort()
+    closure = close(keys)
+    component = pl.Series("component", closure.component[closure.node_of_key])
+    found = seen.join(pl.DataFrame([keys, component]), on="match_key").sort("day", "signature_id")
+    named = found.with_columns(pl.col("signature_id").first().over("component").alias("cluster_id"))
+    members = named.join(_templates(closure), on="component", how="left").select(
+        "signature_id", "cluster_id", pl.coalesce("template", "match_key").alias("template")
+    )
+    component_of = dict(named.select("cluster_id", "component").unique().rows())
+    return Clusters(members.sort("signature_id"), component_of, closure)
 
 
-def _values_needed(pattern: Pattern) -> int | float:
-    """How many different words make a place a hole, given the words that remain outside."""
-    words = sum(word[0].isalpha() for word in pattern)
-    if words >= _LONG:
-        return _VALUES_IF_LONG
-    return _VALUES_IF_SHORT if words >= _SHORT else float("inf")
-
-
-class _Groups:
-    """Disjoint sets of patterns (union-find)."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Pattern, Pattern] = {}
-
-    def find(self, pattern: Pattern) -> Pattern:
-        """The representative of a pattern's group."""
-        while (parent := self._parent.get(pattern, pattern)) != pattern:
-            self._parent[pattern] = pattern = self._parent.get(parent, parent)
-        return pattern
-
-    def join(self, one: Pattern, other: Pattern) -> None:
-        """Make two groups one."""
-        self._parent[self.find(one)] = self.find(other)
+def _templates(closure: Closure) -> pl.DataFrame:
+    """The component and template of each component that has a pattern: its last, which has most holes."""
+    patterns = closure.edges["pattern"].to_numpy()
+    component = pl.Series("component", closure.component[patterns])
+    last = pl.DataFrame([component, pl.Series("pattern", patterns)]).group_by("component").max()
+    return last.select("component", pl.col("pattern").map_elements(closure.text, pl.String).alias("template"))

@@ -14,7 +14,7 @@ from conftest import checksums, stored
 
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.demo import CANARY, DAYS, FIRST_DAY, INCIDENTS, QUESTIONS, traffic, write_demo, write_logs
-from pipelines.failures.fingerprint import fingerprint
+from pipelines.failures.fingerprint import identify
 from pipelines.failures.text import failure_text
 from pipelines.settings import load_settings
 from pipelines.validate import read_verdict
@@ -97,7 +97,7 @@ def test_each_incident_is_found_as_one_cluster_of_its_kind_since_its_first_day(d
     stored = demo.warehouse.read(
         "select execution_id, status, error_type, error_message from agentmill.recent_failures"
     )
-    failures = stored.with_columns(fingerprint(stored.select(failure_text()).to_series())["signature_id"])
+    failures = stored.with_columns(identify(stored.select(failure_text()).to_series())["signature_id"])
     clusters = demo.warehouse.read(
         "select cluster_id, category, unnest(signature_ids) as signature_id from agentmill.failure_clusters"
     )
