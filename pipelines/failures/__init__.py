@@ -8,7 +8,6 @@ from pipelines.failures.cluster import cluster
 from pipelines.failures.fingerprint import identify, normalise
 from pipelines.failures.text import failure_text, is_failure
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.executions import PublishedDay
 from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents, while_made_of
 from pipelines.warehouse.publish import replace_rows
 
@@ -65,14 +64,6 @@ lists those there are."""
 def categorize_failures(executions: pl.DataFrame) -> pl.Series:
     """The failure category of each execution; null where it is no failure."""
     return categorize(executions.select(pl.when(is_failure()).then(failure_text())).to_series())
-
-
-def publish_signatures(day: PublishedDay, warehouse: Warehouse) -> pl.DataFrame:
-    """Publish a day's failure facts and return them."""
-    facts = signature_facts(day.rows)
-    load = Load(table=SIGNATURES, day=day.day, content=content_digest(SIGNATURES, day.content), rows=facts.height)
-    replace_rows(warehouse, [(load, facts)], basis=day.basis)
-    return facts
 
 
 def publish_clusters(warehouse: Warehouse) -> pl.DataFrame:

@@ -14,7 +14,6 @@ from pipelines.failures import (
     derive_clusters,
     edge_times,
     publish_clusters,
-    publish_signatures,
     read_facts,
     signature_facts,
 )
@@ -23,6 +22,7 @@ from pipelines.failures.cluster import cluster
 from pipelines.failures.facets import frames
 from pipelines.failures.fingerprint import identify, normalise
 from pipelines.failures.text import failure_text, heads
+from pipelines.publication import publish_derived
 from pipelines.warehouse.ledger import BusyError
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -416,19 +416,21 @@ def test_no_failures_make_no_clusters():
     assert derive_clusters(FACTS.to_frame()).height == 0
 
 
-def test_published_facts_read_back_as_they_were(warehouse):
+def test_published_facts_read_back_as_they_were(warehouse, prices):
     rows = as_frame([failed("boom 1", number=1, user_key="u"), failed('é \\ "', number=2)], EXECUTION)
-    facts = publish_signatures(enter_day(warehouse, NOON.date(), rows), warehouse)
+    facts = publish_derived(enter_day(warehouse, NOON.date(), rows), warehouse, prices).tables[
+        "failure_signatures_daily"
+    ]
     assert read_facts(warehouse).equals(facts)
     clusters = publish_clusters(warehouse)
     stored = warehouse.read("select cluster_id, occurrence_count from agentmill.failure_clusters order by 1").rows()
     assert stored == clusters.select("cluster_id", "occurrence_count").sort("cluster_id").rows()
 
 
-def test_clusters_follow_the_days_they_were_derived_from(warehouse):
+def test_clusters_follow_the_days_they_were_derived_from(warehouse, prices):
     def publish(content, *messages):
         rows = as_frame([failed(message, number=n) for n, message in enumerate(messages)], EXECUTION)
-        publish_signatures(enter_day(warehouse, NOON.date(), rows, content), warehouse)
+        publish_derived(enter_day(warehouse, NOON.date(), rows, content), warehouse, prices)
         return publish_clusters(warehouse).height
 
     assert publish("one", "boom", "bang: the disk is full") == 2
@@ -436,10 +438,10 @@ def test_clusters_follow_the_days_they_were_derived_from(warehouse):
     assert warehouse.read("select count(*) from agentmill.failure_clusters").item() == 1
 
 
-def test_clusters_of_facts_that_changed_meanwhile_are_not_published(warehouse, monkeypatch):
+def test_clusters_of_facts_that_changed_meanwhile_are_not_published(warehouse, prices, monkeypatch):
     def publish(content, *messages):
         rows = as_frame([failed(message, number=n) for n, message in enumerate(messages)], EXECUTION)
-        publish_signatures(enter_day(warehouse, NOON.date(), rows, content), warehouse)
+        publish_derived(enter_day(warehouse, NOON.date(), rows, content), warehouse, prices)
 
     publish("one", "boom")
 

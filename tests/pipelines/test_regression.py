@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.execution import EXECUTION
-from pipelines.failures import publish_signatures, signature_facts
+from pipelines.failures import signature_facts
+from pipelines.publication import publish_derived
 from pipelines.regression import CANDIDATE, derive_candidates, publish_candidates
 from pipelines.regression.strikes import STRIKES, WINDOW, find_strike
 
@@ -111,11 +112,11 @@ def test_no_facts_make_no_candidates():
     assert told.height == 0
 
 
-def test_running_again_doubles_nothing(warehouse):
+def test_running_again_doubles_nothing(warehouse, prices):
     for number in range(3):
         day = at(number).date()
         rows = as_frame([failed(number, number)], EXECUTION)
-        publish_signatures(enter_day(warehouse, day, rows), warehouse)
+        publish_derived(enter_day(warehouse, day, rows), warehouse, prices)
     once = publish_candidates(warehouse)
     assert publish_candidates(warehouse).equals(once)
     assert warehouse.read("select candidate_id from agentmill.regression_candidates").rows() == [
