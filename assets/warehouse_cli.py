@@ -52,8 +52,8 @@ def export_view(  # noqa: PLR0913, PLR0917 - each is an option
     err.print(f"{done.rows:,} rows of {name} are in {done.path}.", soft_wrap=True)
     if done.left_out:
         err.print(f"Columns that {role} does not read are left out: {', '.join(done.left_out)}.", soft_wrap=True)
-    if done.hidden_cells is not None:
-        err.print(f"{done.hidden_cells:,} cells are hidden: too few users stand behind them.", soft_wrap=True)
+    if done.hidden_rows:
+        err.print(f"{done.hidden_rows:,} rows of {name} are hidden: too few users stand behind them.", soft_wrap=True)
 
 
 @roles_app.command("apply")

@@ -24,7 +24,6 @@ Format = Literal["csv", "parquet", "json"]
 _BATCH_ROWS = 10_000
 _TIMES = ("day", "event_time", "hour")
 """The columns that a range of days may be asked of, the first that there is."""
-_HIDDEN = "hidden_cells"
 _UNBOUNDED = pa.decimal128(38, 18)
 """Quotients of decimals have no scale of their own in PostgreSQL; 18 places are kept of them."""
 _ARROW_TYPES: dict[str, pa.DataType] = {
@@ -52,12 +51,13 @@ class ExportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file that was written: its rows, the columns that the role may not read, the cells that views have hidden."""
+    """A file that was written: its rows, the columns that the role may not read, and the rows that its view hides."""
 
     path: Path
     rows: int
     left_out: Sequence[str]
-    hidden_cells: int | None
+    hidden_rows: int
+    """Rows of groups of few users that are blank or left out, of all days."""
 
 
 def export(  # noqa: PLR0913 - each is an option of the command
@@ -82,27 +82,23 @@ def export(  # noqa: PLR0913 - each is an option of the command
         ):
             cursor.itersize = _BATCH_ROWS
             cursor.execute(statement)
-            counted = _Counted(cursor, readable.index(_HIDDEN) if _HIDDEN in readable else None, progress)
+            counted = _Counted(cursor, progress)
             _WRITERS[form](counted, cursor.description or [], partial)
+        hidden = connection.execute(_HIDDEN, [name]).fetchone()
     left_out = [column for column in relation.columns if column not in readable]
-    return Exported(path, counted.rows, left_out, counted.hidden)
+    return Exported(path, counted.rows, left_out, hidden[0] if hidden else 0)
 
 
 class _Counted:
     """The rows of a cursor in batches, counted on the way."""
 
-    def __init__(
-        self, cursor: psycopg.ServerCursor[tuple[object, ...]], hidden_at: int | None, progress: Progress
-    ) -> None:
-        self._cursor, self._hidden_at, self._progress = cursor, hidden_at, progress
+    def __init__(self, cursor: psycopg.ServerCursor[tuple[object, ...]], progress: Progress) -> None:
+        self._cursor, self._progress = cursor, progress
         self.rows = 0
-        self.hidden = None if hidden_at is None else 0
 
     def batches(self) -> Iterator[list[tuple[object, ...]]]:
         while batch := self._cursor.fetchmany(_BATCH_ROWS):
             self.rows += len(batch)
-            if self._hidden_at is not None:
-                self.hidden = (self.hidden or 0) + sum(int(str(row[self._hidden_at] or 0)) for row in batch)
             yield batch
             self._progress(self.rows)
 
@@ -124,6 +120,7 @@ def _published(connection: psycopg.Connection, name: str) -> tuple[Relation, lis
     return known.relations[asked[name]], readable[asked[name]]
 
 
+_HIDDEN = "select hidden_row_count from agentmill.hidden_groups where view_name = %s"
 _READABLE = """
 select n.nspname::text, c.relname::text, a.attname::text
 from pg_class c

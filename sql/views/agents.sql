@@ -24,7 +24,7 @@ with measured as (
 
 version as (
     select agent_id, array_agg(distinct agent_version order by agent_version) as agent_versions
-    from agentmill.execution_rollup_hourly
+    from agentmill.execution_rollup_daily
     where agent_version is not null
     group by agent_id
 ),

@@ -23,7 +23,7 @@ ran as (
         agent_id,
         execution_type,
         sum(execution_count)::bigint as execution_count
-    from agentmill.execution_rollup_hourly
+    from agentmill.execution_rollup_daily
     group by 1, 2, 3
 ),
 

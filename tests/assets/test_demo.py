@@ -19,8 +19,10 @@ from pipelines.failures.text import failure_text
 from pipelines.settings import load_settings
 from pipelines.validate import read_verdict
 from pipelines.warehouse import open_warehouse
+from pipelines.warehouse.export import export
 from pipelines.warehouse.query import ask, write_csv
 from pipelines.warehouse.questions import ready_questions
+from pipelines.warehouse.roles import PRIVACY
 
 AGENTMILL = Path(sys.executable).with_name("agentmill")
 ANSWERS = Path(__file__).parent / "answers"
@@ -128,11 +130,15 @@ def test_its_costs_are_those_of_the_price_book_but_for_a_model_that_nobody_knows
     assert {day["costs"].figures["deviating"] for day in days} == {0}
 
 
-def test_the_planted_person_and_secrets_stay_in_the_restricted_zone(demo):
+def test_the_planted_person_and_secrets_stay_in_the_restricted_zone(demo, tmp_path):
     logs = b"".join(path.read_bytes() for path in (demo.folder / "logs" / "batch").glob("*.csv"))
     assert CANARY.encode() in logs
     assert SECRET.search(logs)
-    seen = [demo.printed.encode(), *stored(demo.settings)]
+    exported = [
+        export(demo.warehouse, name, "csv", tmp_path / name, role=PRIVACY).path.read_bytes()
+        for name in ("executions", "recent_failures", "user_agent_interactions", "error_breakdown")
+    ]
+    seen = [demo.printed.encode(), *stored(demo.settings), *exported]
     assert len(seen) > 40
     assert sum(map(len, seen)) > 50_000_000
     for content in seen:

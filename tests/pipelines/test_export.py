@@ -11,7 +11,7 @@ import pytest
 from pipelines.warehouse import export as exporting
 from pipelines.warehouse.dictionary import Definition, Dictionary, Relation, load_dictionary
 from pipelines.warehouse.export import ExportError, export
-from pipelines.warehouse.roles import ANALYST, ONCALL
+from pipelines.warehouse.roles import ANALYST, ONCALL, PRIVACY, READS
 
 DAYS = [date(2026, 3, 10) + timedelta(days=n) for n in range(3)]
 COST = Decimal("12345678901234567890.0123456789")
@@ -49,7 +49,7 @@ def test_every_format_holds_the_same_rows(filled, tmp_path, monkeypatch):
     for form in ("csv", "json", "parquet"):
         seen = []
         done = export(filled, name, form, tmp_path / f"x.{form}", progress=seen.append)
-        assert (done.rows, done.left_out, done.hidden_cells) == (9, [], None)
+        assert (done.rows, done.left_out, done.hidden_rows) == (9, [], 0)
         assert seen == [2, 4, 6, 8, 9]
         written[form] = done.path
     with written["csv"].open(newline="") as lines:
@@ -137,17 +137,17 @@ def test_columns_that_the_role_may_not_read_are_left_out_and_told(filled, tmp_pa
     assert "client_ip_prefix" not in columns[ONCALL]
 
 
-def test_hidden_cells_are_counted(filled, tmp_path, monkeypatch):
-    known = load_dictionary()
+def test_rows_that_a_view_hides_are_counted(filled, tmp_path):
     with filled.connect() as connection:
         connection.execute(
-            "create view agentmill.anonymous as select n as hidden_cells from unnest(array[2, null, 3]) n"
+            "insert into agentmill.user_activity_daily (day, user_key, agent_id, execution_count, success_count, "
+            "failure_count, first_at, last_at, credited_count) "
+            "select '2026-03-10', 'u' || n, case when n <= 2 then 'few' else 'many' end, 1, 1, 0, now(), now(), 0 "
+            "from generate_series(1, 8) as n"
         )
-        connection.execute(f"grant select on agentmill.anonymous to {ANALYST}")
-    relation = relation_of("anonymous", hidden_cells="integer")
-    added = Dictionary({**known.relations, ("agentmill", "anonymous"): relation}, known.functions)
-    monkeypatch.setattr(exporting, "load_dictionary", lambda: added)
-    assert export(filled, "anonymous", "csv", tmp_path / "x.csv").hidden_cells == 5
+    done = {role: export(filled, "user_agent_interactions", "csv", tmp_path / "x.csv", role=role) for role in READS}
+    assert (done[ANALYST].rows, done[ANALYST].hidden_rows) == (6, 2)
+    assert (done[PRIVACY].rows, done[PRIVACY].hidden_rows) == (8, 0)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(filled, tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from pipelines.execution import EXECUTION
 from pipelines.failures import categorize_failures
+from pipelines.pricing.book import load_prices
 from pipelines.record_types import USER_AGENT_PREFERENCES
-from pipelines.rollup import AGENT_DAILY, CUBE, USER_DAILY, compute
+from pipelines.rollup import AGENT_DAILY, CUBE_DAILY, USER_DAILY, compute
 from pipelines.settings import Settings
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.copying import copy_frame
@@ -25,6 +26,7 @@ from pipelines.warehouse.migrations import downgrade, upgrade
 from pipelines.warehouse.publish import publish_partition
 from pipelines.warehouse.query import ask
 
+PRICES = load_prices()
 MONDAY = datetime(2026, 3, 16, tzinfo=UTC)
 """Clocks change in Europe on the second Sunday after it, and in Lord Howe on the third."""
 LAST_DAY = date(2026, 4, 7)
@@ -48,8 +50,8 @@ def ran(at, user="u", agent="a", **overrides):
 
 def fill(connection, rows):
     """Make the rollups those of these executions, and nothing else."""
-    tables = compute(as_frame(rows, EXECUTION).sort("event_time"), categorize_failures)
-    for name in (USER_DAILY, AGENT_DAILY, CUBE):
+    tables = compute(as_frame(rows, EXECUTION).sort("event_time"), categorize_failures, PRICES)
+    for name in (USER_DAILY, AGENT_DAILY, CUBE_DAILY):
         connection.execute(f"delete from agentmill.{name}")
         if tables[name].height:
             copy_frame(connection, tables[name], "agentmill", name)
