@@ -80,7 +80,7 @@ def _usage() -> list[pl.Expr]:
         sum_known("input_tokens").alias("input_tokens"),
         _sum_of_metered("cache_read_tokens").alias("cache_read_tokens"),
         sum_known("output_tokens").alias("output_tokens"),
-        count_where(pl.col("cache_read_tokens") > 0).alias("cache_read_count"),
+        count_where((pl.col("cache_read_tokens") > 0) & pl.col("input_tokens").is_not_null()).alias("cache_read_count"),
         pl.col("credits").count().cast(pl.Int64).alias("credited_count"),
         sum_known("credits").alias("credits"),
     ]

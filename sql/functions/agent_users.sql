@@ -6,13 +6,14 @@ language sql stable parallel safe
 as $$
     with whole as materialized (
         select
-            date_trunc('day', from_time + interval '1 day' - interval '1 microsecond', 'UTC') as starts_at,
+            date_trunc('day', from_time + interval '24 hours' - interval '1 microsecond', 'UTC') as starts_at,
             date_trunc('day', to_time, 'UTC') as ends_at
     )
 
     select active.agent_id, active.user_key
     from agentmill.user_activity_daily as active, whole
-    where active.day >= (whole.starts_at at time zone 'UTC')::date and active.day < (whole.ends_at at time zone 'UTC')::date
+    where active.day >= (whole.starts_at at time zone 'UTC')::date
+        and active.day < (whole.ends_at at time zone 'UTC')::date
     union
     select ran.agent_id, ran.user_key
     from agentmill.executions as ran, whole
