@@ -17,8 +17,10 @@ from pipelines.execution import EXECUTION, FAILURES, STATUSES
 from pipelines.failures import categorize_failures, publish_clusters
 from pipelines.pricing.book import load_prices
 from pipelines.publication import publish_derived
+from pipelines.rollup import compute
 from pipelines.rollup.metrics import MIN_SAMPLE
-from pipelines.warehouse.connection import Warehouse
+from pipelines.warehouse.connection import SCHEMA, Warehouse
+from pipelines.warehouse.copying import copy_frame
 from pipelines.warehouse.ledger import Load
 from pipelines.warehouse.migrations import upgrade
 from pipelines.warehouse.publish import publish_partition
@@ -156,6 +158,13 @@ def publish(warehouse, rows, days):
         publish_derived(enter_day(warehouse, day, of_day), warehouse, PRICES)
     publish_clusters(warehouse)
     return executions
+
+
+def fill(warehouse, executions):
+    """The rollups of many days at once, without executions and ledger."""
+    with warehouse.connect() as connection:
+        for name, rows in compute(executions, categorize_failures, PRICES).items():
+            copy_frame(connection, rows, SCHEMA, name)
 
 
 def ask(warehouse, question, *parameters, zone="UTC"):
@@ -321,6 +330,7 @@ FUNCTIONS = {
 }
 FILTERS = ("true", "agent_id <> 'b'", "model = 'm'", "model is null", "provider is null", "status <> 'success'")
 
+
 @pytest.mark.parametrize(("zone", "middle"), ZONES)
 @settings(max_examples=4, phases=[Phase.generate])  # a history has no smaller one
 @given(chance=st.randoms(use_true_random=True))
@@ -362,6 +372,307 @@ def test_every_metric_of_every_view_is_that_of_its_executions(shared, zone, midd
     asked = [in_range, *[f"agent_id = '{agent}'"] * bool(agent), *[f"execution_type = '{kind}'"] * bool(kind)]
     compare([row for row in told if row["execution_count"]], truth, (), " and ".join(asked))
 
-    compare_peaks(ask(shared, "select * from agentmill.usage_peaks(%s, %s)", from_day, to_day, zone=zone), truth, in_range)
+    compare_peaks(
+        ask(shared, "select * from agentmill.usage_peaks(%s, %s)", from_day, to_day, zone=zone), truth, in_range
+    )
     next_week = to_day + timedelta(days=7)
     compare_weeks(ask(shared, "select * from agentmill.week_over_week(%s)", next_week, zone=zone), truth, next_week)
+
+
+MONDAY = date(2026, 3, 9)
+NOON = midnight(MONDAY) + timedelta(hours=12)
+WEEK = timedelta(days=7)
+
+
+def runs(count, at=NOON, **overrides):
+    return [ran(at + timedelta(seconds=n), **overrides) for n in range(count)]
+
+
+def loaded_at(warehouse, day, moment):
+    """Make the ledger say that a day was loaded at a moment."""
+    with warehouse.connect() as connection:
+        connection.execute("update agentmill.load_ledger set published_at = %s where day = %s", [moment, day])
+
+
+def weeks(warehouse, before, now):
+    """The comparison of two weeks, by agent; None is all agents."""
+    publish(empty(warehouse), before + now, [MONDAY, MONDAY + WEEK])
+    told = ask(warehouse, "select * from agentmill.week_over_week(%s)", MONDAY + 2 * WEEK)
+    return {row["agent_id"]: row for row in told}
+
+
+def test_a_change_of_the_success_rate_has_the_interval_of_newcombe(shared):
+    """His example of 1998: 56 of 70 against 48 of 80 differ by 0.0524 to 0.3339 (method 10)."""
+    before = [*runs(48), *runs(32, status="failed")]
+    now = [*runs(56, NOON + WEEK), *runs(14, NOON + WEEK, status="timeout")]
+    told = weeks(shared, before, now)["a"]
+    assert told["success_rate_change"] == pytest.approx(0.2)
+    assert told["success_rate_change_low"] == pytest.approx(0.0524, abs=5e-5)
+    assert told["success_rate_change_high"] == pytest.approx(0.3339, abs=5e-5)
+    assert (told["success_verdict"], told["execution_count"], told["previous_execution_count"]) == ("better", 70, 80)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "verdict"),
+    [
+        ((18, 20), (17, 20), "no evidence of change"),
+        ((90, 100), (60, 100), "worse"),
+        ((0, 1), (1, 1), "no evidence of change"),
+    ],
+)
+def test_a_week_is_better_or_worse_only_with_evidence(shared, before, now, verdict):
+    old, new = (
+        [*runs(good, at), *runs(total - good, at, status="error")]
+        for (good, total), at in ((before, NOON), (now, NOON + WEEK))
+    )
+    told = weeks(shared, old, new)["a"]
+    (low, high), (old_low, old_high) = wilson(*now), wilson(*before)
+    rate, old_rate = now[0] / now[1], before[0] / before[1]
+    assert told["success_rate_change_low"] == pytest.approx(
+        rate - old_rate - math.hypot(rate - low, old_high - old_rate), abs=1e-9
+    )
+    assert told["success_rate_change_high"] == pytest.approx(
+        rate - old_rate + math.hypot(high - rate, old_rate - old_low), abs=1e-9
+    )
+    assert told["success_verdict"] == verdict
+
+
+def spread(count, at, middle):
+    return [row for n in range(count) for row in runs(1, at, duration_ms=middle + 10 * (n - count // 2))]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "verdict"),
+    [
+        ((40, 1000), (40, 1000), "no evidence of change"),
+        ((40, 1000), (40, 1300), "slower"),
+        ((40, 1300), (40, 1000), "faster"),
+        ((40, 1000), (40, 1050), "no evidence of change"),
+        ((8, 1000), (8, 1300), "slower"),
+        ((7, 1000), (7, 1300), "no evidence of change"),  # the median of so few may be anywhere
+        ((1, 1000), (40, 9000), "no evidence of change"),
+        ((0, 1000), (40, 1000), None),
+    ],
+)
+def test_a_week_is_slower_or_faster_only_with_evidence(shared, before, now, verdict):
+    told = weeks(shared, spread(before[0], NOON, before[1]), spread(now[0], NOON + WEEK, now[1]))["a"]
+    assert told["duration_verdict"] == verdict
+
+
+def test_a_week_without_runs_is_told_without_a_verdict(shared):
+    told = weeks(shared, [*runs(3), *runs(2, agent_id="b")], runs(3, NOON + WEEK, agent_id="b"))
+    assert told.keys() == {None, "a", "b"}
+    gone = told["a"]
+    assert (gone["execution_count"], gone["previous_execution_count"]) == (0, 3)
+    assert [gone[name] for name in ("success_rate", "success_rate_change", "success_verdict")] == [None] * 3
+    assert (told[None]["execution_count"], told[None]["previous_execution_count"]) == (3, 5)
+    assert ask(shared, "select * from agentmill.week_over_week(%s)", MONDAY - WEEK) == []
+
+
+def test_weeks_are_compared_up_to_the_last_day_that_was_over(shared):
+    publish(empty(shared), runs(1), [MONDAY, MONDAY + timedelta(days=1)])
+    publish(shared, runs(1, NOON + timedelta(days=2)), [MONDAY + timedelta(days=2)])
+    loaded_at(shared, MONDAY + timedelta(days=2), NOON + timedelta(days=2))
+    told = ask(shared, "select distinct week_from_day, week_to_day, is_final from agentmill.week_over_week")
+    to_day = MONDAY + timedelta(days=2)
+    assert told == [{"week_from_day": to_day - WEEK, "week_to_day": to_day, "is_final": True}]
+
+
+def test_agents_are_ranked_by_a_rate_that_few_runs_cannot_win(shared):
+    rows = [
+        *runs(1, agent_id="lucky"),
+        *runs(95, agent_id="proven"),
+        *runs(5, agent_id="proven", status="failed"),
+        *runs(50, agent_id="broken", status="failed"),
+    ]
+    publish(empty(shared), rows, [MONDAY])
+    told = ask(shared, "select * from agentmill.agent_ranking")
+    assert [(row["rank"], row["agent_id"]) for row in told] == [(1, "proven"), (2, "lucky"), (3, "broken")]
+    everyone = 96 / 151
+    assert told[0]["success_rate_shrunken"] == pytest.approx((95 + 20 * everyone) / 120)
+    assert told[0]["reason"] == (
+        "95 of 100 runs succeeded (95.0 %), counted as 89.8 % beside the 63.6 % of all agents; 0 users; no cost known"
+    )
+
+
+def test_agents_of_one_rate_are_ranked_by_users_then_cost_then_id(shared):
+    rows = [
+        *runs(2, agent_id="z", user_key="u1"),
+        *runs(2, agent_id="d"),
+        *runs(2, agent_id="c"),
+        *runs(2, agent_id="b", cost_usd=Decimal(2)),
+        *runs(2, agent_id="y", cost_usd=Decimal(1)),
+    ]
+    publish(empty(shared), rows, [MONDAY])
+    told = ask(shared, "select agent_id, reason from agentmill.agent_ranking order by rank")
+    assert [row["agent_id"] for row in told] == ["z", "y", "b", "c", "d"]
+    assert "1 users; no cost known" in told[0]["reason"]
+    assert "$1.0000 a success" in told[1]["reason"]
+
+
+def test_the_rate_of_nothing_is_unknown(shared):
+    publish(empty(shared), runs(3), [MONDAY])
+    assert ask(shared, "select * from agentmill.wilson_interval(0, 0)") == [{"low": None, "high": None}]
+    for zone in ("UTC", "Asia/Kathmandu"):
+        (told,) = ask(shared, "select * from agentmill.success_rate('nobody', null)", zone=zone)
+        assert told["execution_count"] == 0
+        assert {name for name, value in told.items() if value is None} == {
+            "success_rate_pct",
+            "success_rate_low_pct",
+            "success_rate_high_pct",
+            "success_rate_with_partial_pct",
+        }
+
+
+def test_an_agent_is_asked_for_by_any_name_it_had(shared):
+    rows = [*runs(2, agent_name="old"), *runs(1, NOON + timedelta(days=1), agent_name="new", status="failed")]
+    publish(empty(shared), [*rows, *runs(5, agent_id="b", agent_name="other")], [MONDAY, MONDAY + timedelta(days=1)])
+    for asked in ("a", "old", "new"):
+        (told,) = ask(shared, "select * from agentmill.success_rate(%s, null)", asked)
+        assert (told["execution_count"], told["success_rate_pct"]) == (3, Decimal("66.67"))
+    assert ask(shared, "select agent_name from agentmill.agent_names where agent_id = 'a'") == [{"agent_name": "new"}]
+
+
+def test_signatures_of_one_cluster_are_one_failure_in_the_words_of_the_most_frequent(shared):
+    tables = [f"could not open the table {name} of the shop" for name in ("orders", "users", "items")]
+    rows = [
+        *runs(1, status="failed", error_message=tables[0]),
+        *runs(3, status="failed", error_message=tables[1]),
+        *runs(2, status="failed", error_message=tables[2], agent_id="b"),
+        *runs(4, status="timeout", error_message=ERRORS[0]),
+    ]
+    publish(empty(shared), rows, [MONDAY])
+    told = ask(shared, "select * from agentmill.error_breakdown")
+    assert [(row["rank"], row["template"], row["occurrence_count"], row["agent_count"]) for row in told] == [
+        (1, tables[1], 6, 2),
+        (2, ERRORS[0], 4, 1),
+    ]
+    assert [row["failure_share"] for row in told] == [0.6, 0.4]
+    assert [row["cumulative_share"] for row in told] == [0.6, 1]
+    with shared.connect() as connection:
+        connection.execute("delete from agentmill.failure_clusters")
+    assert [row["occurrence_count"] for row in ask(shared, "select * from agentmill.error_breakdown")] == [4, 3, 2, 1]
+
+
+def test_a_cache_saves_the_price_of_input_less_that_of_reading_it(shared):
+    known = {"provider": "openai", "model": "gpt-4o", "input_tokens": 1000, "cost_usd": Decimal(1)}
+    rows = [*runs(2, **known, cache_read_tokens=600), *runs(1, **known), *runs(1, model="m", input_tokens=5)]
+    publish(empty(shared), rows, [MONDAY])
+    told = {row["model"]: row for row in ask(shared, "select * from agentmill.cache_efficiency")}
+    price = PRICES.find("gpt-4o", "openai").on(MONDAY)
+    assert told["gpt-4o"]["cache_saving_usd"] == 1200 * (price.input - price.cache_read) / 10**6 > 0
+    assert told["gpt-4o"]["cache_hit_rate_tokens"] == pytest.approx(0.4)
+    assert told["gpt-4o"]["cache_hit_rate_runs"] == pytest.approx(2 / 3)
+    assert told["m"]["cache_saving_usd"] is None
+
+
+def test_a_day_that_was_loaded_before_it_was_over_is_provisional(shared):
+    tuesday = MONDAY + timedelta(days=1)
+    publish(
+        empty(shared), [*runs(1, model="m"), *runs(1, NOON + timedelta(days=1), status="failed")], [MONDAY, tuesday]
+    )
+    loaded_at(shared, MONDAY, midnight(tuesday))
+    loaded_at(shared, tuesday, midnight(tuesday) + timedelta(hours=23))
+    for view in ("published_days", "agent_performance", "cost_daily", "model_status_daily", "cache_efficiency"):
+        told = ask(shared, f"select distinct day, published_at, is_final from agentmill.{view} order by day")
+        assert [row["is_final"] for row in told] == [True, False], view
+        assert told[1]["published_at"] == midnight(tuesday) + timedelta(hours=23)
+    for function in ("model_comparison", "pricing_insight", "agent_ranking", "error_breakdown", "usage_peaks"):
+        for to_day, is_final in ((tuesday, True), (tuesday + timedelta(days=1), False)):
+            told = ask(shared, f"select distinct is_final from agentmill.{function}(%s, %s)", MONDAY, to_day)
+            assert told in ([{"is_final": is_final}], []), function
+    (told,) = ask(shared, "select is_final from agentmill.success_rate(null, null, %s, %s)", MONDAY, tuesday)
+    assert told["is_final"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_final"),
+    [
+        (timedelta(days=1), timedelta(days=2), True),  # each loaded as soon as it was over
+        (timedelta(days=1), timedelta(days=1, hours=23), False),
+        (timedelta(hours=23), timedelta(days=2), False),
+        (timedelta(days=5), None, False),
+    ],
+)
+def test_a_local_day_is_final_when_both_utc_days_that_hold_it_are(shared, first, second, is_final):
+    tuesday = MONDAY + timedelta(days=1)
+    rows = [*runs(1), *runs(1, NOON + timedelta(days=1))]
+    publish(empty(shared), rows, [MONDAY, tuesday] if second else [MONDAY])
+    loaded_at(shared, MONDAY, midnight(MONDAY) + first)
+    if second:
+        loaded_at(shared, tuesday, midnight(MONDAY) + second)
+    for zone in ("Europe/Berlin", "Asia/Kathmandu"):
+        told = ask(shared, "select is_final from agentmill.published_days where day = %s", tuesday, zone=zone)
+        assert told == [{"is_final": is_final}]
+
+
+def test_days_that_were_not_loaded_do_not_count_as_quiet_ones(shared):
+    publish(empty(shared), runs(4), [MONDAY])
+    told = ask(shared, "select * from agentmill.usage_peaks(%s, %s)", MONDAY - 2 * WEEK, MONDAY + 2 * WEEK)
+    assert {(row["weekday"], row["day_count"]) for row in told} == {(1, 1)}
+    assert [row["executions_per_day"] for row in told if row["hour_of_day"] == 12] == [4]
+
+
+def test_performance_refuses_what_it_does_not_know(shared):
+    with pytest.raises(psycopg.errors.RaiseException, match="cannot be told by colour") as told:
+        ask(shared, "select * from agentmill.performance('2026-03-01', '2026-04-01', '{agent_id,colour}')")
+    assert "agent_version" in told.value.diag.message_hint
+
+
+def test_freshness_is_that_of_the_last_day_a_source_had_records(shared):
+    publish(empty(shared), runs(1), [MONDAY])
+    with shared.connect() as connection:
+        for source, day, clean, refused in (("app", MONDAY, 1, 1), ("app", MONDAY + WEEK, 0, 0), ("bad", MONDAY, 0, 2)):
+            connection.execute(
+                "insert into agentmill.receipts_daily values (%s, %s, %s, %s, %s, 0, 0, '{}', 1, 0, 0)",
+                [day, source, clean + refused, clean, refused],
+            )
+    loaded_at(shared, MONDAY, NOON)
+    told = {row["source"]: row for row in ask(shared, "select * from agentmill.data_freshness")}
+    assert (told["app"]["last_day"], told["app"]["last_event_at"], told["app"]["is_final"]) == (MONDAY, NOON, False)
+    assert [told[name]["last_published_at"] for name in ("app", "bad")] == [NOON, NOON]
+    assert [told[name]["quarantine_share"] for name in ("app", "bad")] == [0.5, 1]
+    assert told["bad"]["last_event_at"] is None
+
+
+def test_an_empty_warehouse_answers_every_question(shared):
+    views = ask(empty(shared), "select viewname as name from pg_views where schemaname = 'agentmill'")
+    assert len(views) > 15
+    for zone in ("UTC", "Asia/Kathmandu"):
+        assert [view for view in views if ask(shared, f"select * from agentmill.{view['name']}", zone=zone)] == []
+        (told,) = ask(shared, "select * from agentmill.success_rate(null, null)", zone=zone)
+        assert (told["execution_count"], told["is_final"]) == (0, None)
+        assert ask(shared, "select * from agentmill.performance('2026-01-01', '2026-02-01', '{}')", zone=zone) == []
+        assert ask(shared, "select user_count('-infinity', 'infinity') as n", zone=zone) == [{"n": 0}]
+
+
+DISTRIBUTIONS = {
+    "lognormal": lambda chance: int(chance.lognormvariate(8, 2)),
+    "bimodal": lambda chance: chance.choice((50, 90_000)) + chance.randrange(10),
+    "constant": lambda _: 777,
+    "single": None,
+}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
+def test_percentiles_of_thirty_days_are_within_one_percent(shared, zone):
+    chance = random.Random(7)
+    days = [MONDAY + timedelta(days=n) for n in range(30)]
+    rows = [
+        ran(midnight(day) + timedelta(seconds=chance.randrange(86_400)), model=name, duration_ms=draw(chance))
+        for day in days
+        for name, draw in DISTRIBUTIONS.items()
+        for _ in range(chance.randrange(25) if draw else 0)
+    ]
+    rows.append(ran(NOON + WEEK, model="single", duration_ms=123))
+    fill(empty(shared), as_frame(rows, EXECUTION).sort("event_time"))
+    values = {name: [row["duration_ms"] for row in rows if row["model"] == name] for name in DISTRIBUTIONS}
+    span = MONDAY - timedelta(days=1), days[-1] + timedelta(days=2)
+    for question in ("model_comparison(%s, %s)", "performance(%s, %s, '{model}')"):
+        told = {row["model"]: row for row in ask(shared, f"select * from agentmill.{question}", *span, zone=zone)}
+        assert told.keys() == values.keys()
+        for name, row in told.items():
+            assert row["duration_count"] == len(values[name])
+            for percent in MIN_SAMPLE:
+                assert is_quantile(row[f"duration_p{percent}_ms"], values[name], percent, 0.01 + 1e-9), (name, row)
+    assert len(values["lognormal"]) > 300
