@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -329,6 +329,54 @@ def checksums(warehouse: Warehouse) -> dict[str, tuple[int, str]]:
         ).row(0)
         told[name] = (row[0], row[1])
     return told
+
+
+_TOTALS = {
+    "execution_count": "count(*)",
+    "duration_count": "count(duration_ms)",
+    "priced_count": "count(cost_usd)",
+    "cost_usd": "sum(cost_usd)",
+    "credits": "sum(credits)",
+    "metered_count": "count(input_tokens)",
+    "input_tokens": "sum(input_tokens)",
+    "output_tokens": "sum(output_tokens)",
+    "sketch_count(duration_sketch)": "count(duration_ms)",
+}
+_CUBE_TOTALS = {"sketch_count(ttft_sketch)": "count(ttft_ms)", "sketch_count(cost_sketch)": "count(cost_usd)"}
+
+
+def assert_conserved(warehouse: Warehouse) -> None:
+    """Hours, quarters, days, agents, models and local days tell what executions do; users of any range are exact."""
+
+    def total(table: str, columns: Iterable[str], zone: str = "UTC") -> tuple[Any, ...]:
+        with warehouse.connect() as connection:
+            connection.execute("select set_config('agentmill.timezone', %s, false)", [zone])
+            row = connection.execute(f"select {', '.join(columns)} from agentmill.{table}").fetchone()
+        assert row is not None
+        return row
+
+    cubes = [f"execution_rollup_{grain}" for grain in ("hourly", "quarter_hourly", "daily")]
+    for totals, tables in (
+        (_TOTALS, [*cubes, "agent_metrics_hourly", "agent_metrics_daily", "model_metrics_daily"]),
+        (_CUBE_TOTALS, [*cubes, "agent_metrics_daily", "model_metrics_daily"]),
+    ):
+        truth = total("executions", totals.values())
+        assert truth[0] > 0
+        for table in tables:
+            assert total(table, [f"sum({name})" for name in totals]) == truth, table
+    truth = total("executions", _TOTALS.values())
+    for zone in ("Europe/Berlin", "Asia/Kathmandu"):
+        for view in ("execution_rollup_local_daily", "agent_rollup_local_daily"):
+            names = [name for name in _TOTALS if name != "output_tokens" or view != "agent_rollup_local_daily"]
+            assert total(view, [f"sum({name})" for name in names], zone) == tuple(
+                value for name, value in zip(_TOTALS, truth, strict=True) if name in names
+            ), (view, zone)
+    first, last = total("executions", ["min(event_time)", "max(event_time)"])
+    for start, end in ((0, 1.01), (0.1, 0.4), (0.25, 0.26), (0.5, 0.5)):
+        bounds = [first + (last - first) * share for share in (start, end)]
+        ranged = "where event_time >= %s and event_time < %s"
+        exact = warehouse.read(f"select count(distinct user_key) from agentmill.executions {ranged}", bounds).item()
+        assert warehouse.read("select agentmill.user_count(%s, %s)", bounds).item() == exact
 
 
 def stored(settings: Settings) -> Iterator[bytes]:

@@ -94,7 +94,7 @@ def _usage() -> list[pl.Expr]:
         sum_known("input_tokens").alias("input_tokens"),
         _sum_of_metered("cache_read_tokens").alias("cache_read_tokens"),
         sum_known("output_tokens").alias("output_tokens"),
-        count_where(pl.col("cache_read_tokens") > 0).alias("cache_read_count"),
+        count_where((pl.col("cache_read_tokens") > 0) & pl.col("input_tokens").is_not_null()).alias("cache_read_count"),
         *_sum_of_credits(),
     ]
 

@@ -1,6 +1,6 @@
 -- One row per agent over a range of days (the last 30 by default), best first: by its success rate, shrunken.
--- Few runs say little, so each agent starts from twenty runs at the rate of all agents: (successes + 20 p) / (runs + 20), the
--- mean of a beta posterior. Equal rates are ordered by users, then by the cost of a success. `reason` says it in words.
+-- Few runs say little, so each agent starts with twenty at the rate p of all: (successes + 20 p) / (runs + 20), the
+-- mean of a beta posterior. Equal rates are ordered by users, then by the cost of a success: `reason` has the words.
 create function agentmill.agent_ranking(from_day date default null, to_day date default null)
 returns table (
     rank bigint,
@@ -91,7 +91,8 @@ as $$
     left join agentmill.agent_names as name using (agent_id)
     cross join lateral agentmill.published_range(asked.from_day, asked.to_day) as published
     window best_first as (
-        order by shrunken.rate desc, shrunken.user_count desc, shrunken.cost_per_success_usd nulls last, shrunken.agent_id
+        order by
+            shrunken.rate desc, shrunken.user_count desc, shrunken.cost_per_success_usd nulls last, shrunken.agent_id
     )
     order by 1
 $$;

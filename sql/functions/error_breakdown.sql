@@ -1,4 +1,5 @@
--- One row per failure (cluster) over a range of UTC days (the last 30 by default), most frequent first: its share of all.
+-- One row per failure (cluster) over a range of UTC days (the last 30 by default), most frequent first.
+-- In words of its most frequent member; a failure that is in no cluster yet is its own.
 create function agentmill.error_breakdown(from_day date default null, to_day date default null)
 returns table (
     rank bigint,
@@ -44,18 +45,19 @@ as $$
 
     counted as (
         select
-            fact.cluster_id,
-            (array_agg(fact.template order by fact.occurrence_count desc, fact.day, fact.signature_id))[1] as template,
-            (array_agg(fact.category order by fact.occurrence_count desc, fact.day, fact.signature_id))[1] as category,
-            (array_agg(fact.severity order by fact.occurrence_count desc, fact.day, fact.signature_id))[1] as severity,
-            (array_agg(fact.fault_domain order by fact.occurrence_count desc, fact.day, fact.signature_id))[1]
-                as fault_domain,
-            sum(fact.occurrence_count)::bigint as occurrence_count,
-            count(distinct fact.day) as active_days,
-            min(fact.first_seen_at) as first_seen_at,
-            max(fact.last_seen_at) as last_seen_at
+            cluster_id,
+            sum(occurrence_count)::bigint as occurrence_count,
+            count(distinct day) as active_days,
+            min(first_seen_at) as first_seen_at,
+            max(last_seen_at) as last_seen_at
         from fact
-        group by fact.cluster_id
+        group by cluster_id
+    ),
+
+    worded as (
+        select distinct on (cluster_id) cluster_id, category, severity, fault_domain, template
+        from (select *, sum(occurrence_count) over (partition by signature_id) as frequency from fact) as member
+        order by cluster_id, frequency desc, day, signature_id
     ),
 
     affected as (
@@ -75,10 +77,10 @@ as $$
     select
         row_number() over frequent,
         counted.cluster_id,
-        counted.category,
-        counted.severity,
-        counted.fault_domain,
-        counted.template,
+        worded.category,
+        worded.severity,
+        worded.fault_domain,
+        worded.template,
         counted.occurrence_count,
         (counted.occurrence_count / sum(counted.occurrence_count) over ())::double precision,
         (sum(counted.occurrence_count) over frequent / sum(counted.occurrence_count) over ())::double precision,
@@ -92,12 +94,16 @@ as $$
         published.published_at,
         published.is_final
     from counted
+    join worded using (cluster_id)
     left join affected using (cluster_id)
     cross join asked
     cross join lateral (
-        select max(ledger.published_at) as published_at, bool_and(ledger.published_at >= ledger.day + 1) as is_final
+        select
+            max(ledger.published_at) as published_at,
+            bool_and(agentmill.was_over(ledger.day, ledger.published_at)) as is_final
         from agentmill.load_ledger as ledger
-        where ledger.table_name = 'failure_signatures_daily' and ledger.day >= asked.from_day and ledger.day < asked.to_day
+        where ledger.table_name = 'failure_signatures_daily'
+            and ledger.day >= asked.from_day and ledger.day < asked.to_day
     ) as published
     window frequent as (order by counted.occurrence_count desc, counted.cluster_id)
     order by 1

@@ -1,4 +1,4 @@
--- One row per hour that clocks of the reporting time zone show between two instants; one that is cut or repeated is apart.
+-- One row per hour that clocks of the reporting time zone show between two instants; cut or repeated ones are apart.
 -- Strict, so that it is not inlined and the planner believes the number of rows.
 create function agentmill.local_hours(from_time timestamptz, to_time timestamptz)
 returns table (starts_at timestamptz, ends_at timestamptz, hour_of_day integer, is_whole_hour boolean)

@@ -1,4 +1,4 @@
--- One row per provider and model over a range of days (the last 30 by default): what it is used for, costs and achieves.
+-- One row per provider and model over a range of days (the last 30 by default): its use, speed, cost and success.
 create function agentmill.model_comparison(from_day date default null, to_day date default null)
 returns table (
     provider text,

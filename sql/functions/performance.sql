@@ -1,4 +1,4 @@
--- One row per combination of the dimensions asked for (`by`): volume, success, latency, cost and tokens of a range of days.
+-- One row per combination of the dimensions in `by`: volume, success, latency, cost and tokens of a range of days.
 -- Days, weeks (from Monday) and hours are those of the reporting time zone; a dimension that is not asked for is null.
 create function agentmill.performance(from_day date, to_day date, by text[] default '{agent_id}')
 returns table (
@@ -41,13 +41,18 @@ returns table (
     cache_read_tokens bigint,
     output_tokens bigint,
     cache_hit_rate_tokens double precision,
-    cache_hit_rate_runs double precision
+    cache_hit_rate_runs double precision,
+    published_at timestamptz,
+    is_final boolean
 )
 language plpgsql stable parallel safe
 as $$
 #variable_conflict use_column
 declare
-    known constant text[] := '{day,week,hour_of_day,weekday,agent_id,agent_version,environment,execution_type,provider,model,status,failure_category}';
+    known constant text[] := array[
+        'day', 'week', 'hour_of_day', 'weekday', 'agent_id', 'agent_version', 'environment', 'execution_type',
+        'provider', 'model', 'status', 'failure_category'
+    ];
     unknown constant text[] := array(select unnest(by) except select unnest(known));
 begin
     if unknown <> '{}' then
@@ -90,7 +95,8 @@ begin
             sum(execution_count)::bigint as execution_count,
             coalesce(sum(execution_count) filter (where status = 'success'), 0)::bigint as success_count,
             coalesce(sum(execution_count) filter (where status = 'partial'), 0)::bigint as partial_count,
-            coalesce(sum(execution_count) filter (where status in ('failed', 'timeout', 'error')), 0)::bigint as failure_count,
+            coalesce(sum(execution_count) filter (where status in ('failed', 'timeout', 'error')), 0)::bigint
+                as failure_count,
             sum(duration_count)::bigint as duration_count,
             sum(duration_sum_ms) as duration_sum_ms,
             agentmill.sketch_merge(duration_sketch) as duration_sketch,
@@ -132,8 +138,11 @@ begin
         credits,
         metered_count, input_tokens, cache_read_tokens, output_tokens,
         cache_read_tokens::double precision / nullif(input_tokens, 0),
-        cache_read_count::double precision / nullif(metered_count, 0)
+        cache_read_count::double precision / nullif(metered_count, 0),
+        published.published_at,
+        published.is_final
     from total
-    cross join lateral agentmill.wilson_interval(success_count, execution_count) as wilson;
+    cross join lateral agentmill.wilson_interval(success_count, execution_count) as wilson
+    cross join lateral agentmill.published_range(from_day, to_day) as published;
 end
 $$;

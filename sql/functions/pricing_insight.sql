@@ -1,4 +1,4 @@
--- One row per agent and execution type over a range of days (the last 30 by default): what outcomes cost and earn in credits.
+-- One row per agent and execution type over a range of days (the last 30 by default): what outcomes cost and earn.
 create function agentmill.pricing_insight(from_day date default null, to_day date default null)
 returns table (
     agent_id text,

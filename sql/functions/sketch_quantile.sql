@@ -1,4 +1,4 @@
--- The value at rank 1 + floor(q * (n - 1)) of the n values of a sketch, within 1 %. Null for no value, or q outside 0..1.
+-- The value at rank 1 + floor(q * (n - 1)) of a sketch's n values, within 1 %. Null for no value, or q outside 0..1.
 create function agentmill.sketch_quantile(sketch bigint[], q double precision) returns double precision
 language plpgsql immutable parallel safe
 as $$

@@ -1,6 +1,8 @@
--- One row: how often an agent (id or name; all, where null) succeeded at a type of work (any, where null) in a range of days.
--- Percentages have two decimals; the interval is Wilson's, 95 %. Null where nothing ran.
-create function agentmill.success_rate(agent text, execution_type text, from_day date, to_day date)
+-- One row: how often an agent (id or name; null for all) succeeded at a type of work (null for any) in a range of days.
+-- By default the last 30. Percentages have two decimals; the interval is Wilson's, 95 %. Null where nothing ran.
+create function agentmill.success_rate(
+    agent text, execution_type text, from_day date default null, to_day date default null
+)
 returns table (
     execution_count bigint,
     success_count bigint,
@@ -15,15 +17,19 @@ returns table (
 )
 language sql stable parallel safe
 as $$
-    with total as (
+    with asked as materialized (
+        select * from agentmill.reporting_days($3, $4)
+    ),
+
+    total as (
         select
             coalesce(sum(cube.execution_count), 0)::bigint as execution_count,
             coalesce(sum(cube.execution_count) filter (where cube.status = 'success'), 0)::bigint as success_count,
             coalesce(sum(cube.execution_count) filter (where cube.status = 'partial'), 0)::bigint as partial_count,
             coalesce(sum(cube.execution_count) filter (where cube.status in ('failed', 'timeout', 'error')), 0)::bigint
                 as failure_count
-        from agentmill.execution_rollup_local_daily as cube
-        where cube.day >= $3 and cube.day < $4
+        from agentmill.execution_rollup_local_daily as cube, asked
+        where cube.day >= asked.from_day and cube.day < asked.to_day
             and ($2 is null or cube.execution_type = $2)
             and ($1 is null or cube.agent_id in (
                 select named.agent_id from agentmill.agent_metrics_daily as named
@@ -43,6 +49,7 @@ as $$
         published.published_at,
         published.is_final
     from total
+    cross join asked
     cross join lateral agentmill.wilson_interval(total.success_count, total.execution_count) as wilson
-    cross join lateral agentmill.published_range($3, $4) as published
+    left join lateral agentmill.published_range(asked.from_day, asked.to_day) as published on true
 $$;

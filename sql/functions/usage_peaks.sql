@@ -16,18 +16,14 @@ returns table (
 )
 language sql stable parallel safe
 as $$
-    with latest as (
-        select * from agentmill.reporting_days($1, $2)
-    ),
-
-    asked as materialized (
-        select coalesce($1, to_day - 28) as from_day, to_day from latest
+    with asked as materialized (
+        select * from agentmill.reporting_days($1, $2, 28)
     ),
 
     days as (
-        select extract(isodow from local.day)::integer as weekday, count(*) as day_count
-        from agentmill.local_days() as local, asked
-        where local.day >= asked.from_day and local.day < asked.to_day
+        select extract(isodow from loaded.day)::integer as weekday, count(*) as day_count
+        from agentmill.published_days as loaded, asked
+        where loaded.day >= asked.from_day and loaded.day < asked.to_day
         group by 1
     ),
 

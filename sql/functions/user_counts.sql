@@ -7,7 +7,7 @@ language sql stable parallel safe security definer set search_path = pg_catalog
 as $$
     with whole as materialized (
         select
-            date_trunc('day', from_time + interval '1 day' - interval '1 microsecond', 'UTC') as starts_at,
+            date_trunc('day', from_time + interval '24 hours' - interval '1 microsecond', 'UTC') as starts_at,
             date_trunc('day', to_time, 'UTC') as ends_at
     ),
 

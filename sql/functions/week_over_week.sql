@@ -1,6 +1,7 @@
 -- One row per agent, and one for all (agent_id null): seven days before `to_day` beside the seven before those.
 -- By default the last seven days that are over. "no evidence of change" is an answer: the 95 % intervals decide.
--- Difference of rates: R. G. Newcombe, Statistics in Medicine 17 (1998), method 10. Median: binomial ranks of the sketch.
+-- Difference of rates: R. G. Newcombe, Statistics in Medicine 17 (1998), method 10. Median: between the ranks
+-- floor(n/2 - 0.98 sqrt(n)) and its mirror image, as W. J. Conover, Practical Nonparametric Statistics; from 8 runs on.
 create function agentmill.week_over_week(to_day date default null)
 returns table (
     agent_id text,
@@ -59,11 +60,20 @@ as $$
             wilson.high,
             agentmill.sketch_percentile(week.duration_sketch, 50) as p50,
             agentmill.sketch_percentile(week.duration_sketch, 95) as p95,
-            agentmill.sketch_quantile(week.duration_sketch, greatest(0, 0.5 - spread.ranks)) as p50_low,
-            agentmill.sketch_quantile(week.duration_sketch, least(1, 0.5 + spread.ranks)) as p50_high
+            median.low as p50_low,
+            median.high as p50_high
         from week
         cross join lateral agentmill.wilson_interval(week.success_count, week.execution_count) as wilson
-        cross join lateral (select 0.98 / sqrt(nullif(week.duration_count, 0)::double precision) as ranks) as spread
+        cross join lateral (
+            select floor(n / 2 - 0.98 * sqrt(n)) as rank, n
+            from (select week.duration_count::double precision as n) as held
+        ) as below
+        -- Half a rank keeps rounding from reaching the rank before.
+        left join lateral (
+            select
+                agentmill.sketch_quantile(week.duration_sketch, (below.rank - 0.5) / nullif(n - 1, 0)) as low,
+                agentmill.sketch_quantile(week.duration_sketch, least(1, (n - below.rank + 0.5) / nullif(n - 1, 0))) as high
+        ) as median on below.rank >= 1
     ),
 
     compared as (

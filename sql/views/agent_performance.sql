@@ -1,5 +1,5 @@
--- One row per agent and day of the reporting time zone: volume, success with its interval, latency and cost, each beside
--- its sample size. Exact in UTC; in another zone percentiles are within 1 %, and users are told by `user_count(...)`.
+-- One row per agent and day of the reporting time zone: volume, success with its interval, latency and cost.
+-- Exact in UTC; in another zone percentiles are within 1 %, and users are told by `user_count(...)`.
 select
     told.day,
     told.agent_id,

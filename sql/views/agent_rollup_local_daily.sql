@@ -1,4 +1,4 @@
--- One row per agent and day of the reporting time zone: what adds up over days, sketches included. Users add up in no zone.
+-- One row per agent and day of the reporting time zone: what adds up over days, sketches included.
 select
     day, agent_id, execution_count, success_count, partial_count, failure_count,
     duration_count, duration_sketch, priced_count, cost_usd, credits, metered_count, input_tokens, cache_read_tokens

@@ -13,6 +13,6 @@ select
     metrics.cache_saving_usd,
     metrics.cost_usd,
     ledger.published_at,
-    ledger.published_at >= metrics.day + 1 as is_final
+    agentmill.was_over(ledger.day, ledger.published_at) as is_final
 from agentmill.model_metrics_daily as metrics
 left join agentmill.load_ledger as ledger on ledger.table_name = 'model_metrics_daily' and ledger.day = metrics.day

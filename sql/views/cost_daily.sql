@@ -1,4 +1,4 @@
--- One row per day of the reporting time zone: what all executions cost, per run and per success, and the share that is priced.
+-- One row per day of the reporting time zone: what executions cost, per run and per success, and how many are priced.
 select
     cube.day,
     sum(cube.execution_count)::bigint as execution_count,
@@ -8,7 +8,8 @@ select
     (sum(cube.priced_count) / sum(cube.execution_count))::double precision as priced_share,
     sum(cube.cost_usd) as cost_usd,
     sum(cube.cost_usd) / nullif(sum(cube.priced_count), 0) as cost_per_run_usd,
-    sum(cube.cost_usd) / nullif(sum(cube.execution_count) filter (where cube.status = 'success'), 0) as cost_per_success_usd,
+    sum(cube.cost_usd) / nullif(sum(cube.execution_count) filter (where cube.status = 'success'), 0)
+        as cost_per_success_usd,
     sum(cube.cost_usd) filter (where cube.status in ('failed', 'timeout', 'error')) as failure_cost_usd,
     sum(cube.credited_count)::bigint as credited_count,
     sum(cube.credits) as credits,

@@ -1,10 +1,10 @@
--- One row per source: the last event and day that were loaded, when, whether the day was over, and how much was refused.
+-- One row per source: the last day and event that were loaded, when, whether the day was over, and what was refused.
 select
     latest.source,
     latest.last_day,
-    event.last_event_at,
-    ledger.published_at as last_published_at,
-    ledger.published_at >= latest.last_day + 1 as is_final,
+    loaded.last_event_at,
+    loaded.published_at as last_published_at,
+    agentmill.was_over(latest.last_day, loaded.published_at) as is_final,
     latest.received_count,
     latest.clean_count,
     latest.quarantined_count,
@@ -17,17 +17,22 @@ from (
     where received_count > 0
     order by source, day desc
 ) as latest
+-- A source has records of one type; where all of its last day were refused, nothing tells of which.
 cross join lateral (
-    select max(event_time) as last_event_at
+    select
+        max(held.event_time) as last_event_at,
+        coalesce(max(ledger.published_at) filter (where held.event_time is not null), max(ledger.published_at))
+            as published_at
     from (
-        select max(event_time) as event_time from agentmill.executions
+        select 'executions' as table_name, max(event_time) as event_time from agentmill.executions
         where source = latest.source and event_time >= latest.last_day::timestamp at time zone 'UTC'
         union all
-        select max(event_time) from agentmill.execution_logs
+        select 'execution_logs', max(event_time) from agentmill.execution_logs
         where source = latest.source and event_time >= latest.last_day::timestamp at time zone 'UTC'
         union all
-        select max(event_time) from agentmill.user_agent_preferences
+        select 'user_agent_preferences', max(event_time) from agentmill.user_agent_preferences
         where source = latest.source and event_time >= latest.last_day::timestamp at time zone 'UTC'
-    ) as last_of_type
-) as event
-left join agentmill.load_ledger as ledger on ledger.table_name = 'executions' and ledger.day = latest.last_day
+    ) as held
+    left join agentmill.load_ledger as ledger
+        on ledger.table_name = held.table_name and ledger.day = latest.last_day
+) as loaded

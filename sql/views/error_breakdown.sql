@@ -1,2 +1,2 @@
--- One row per failure (cluster) over the last 30 days, most frequent first: `error_breakdown(from_day, to_day)` tells others.
+-- One row per failure (cluster) over the last 30 UTC days, most frequent first, with its share of all.
 select * from agentmill.error_breakdown()

@@ -1,4 +1,4 @@
--- One row per hour of the reporting time zone, the cubes' dimensions, and UTC quarter within it where hours differ: sum them.
+-- One row per hour of the reporting time zone, the cubes' dimensions, and UTC quarter where hours differ: sum them.
 select
     cube.day,
     cube.hour,

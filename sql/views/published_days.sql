@@ -1,11 +1,16 @@
--- One row per day of the reporting time zone: when its figures were published last, and whether the day was over then.
+-- One row per day of the reporting time zone: when its figures were published last, and whether all of them were final.
 select
     local.day,
     max(ledger.published_at) as published_at,
-    min(ledger.published_at) >= local.ends_at as is_final
+    bool_and(coalesce(agentmill.was_over(ledger.day, ledger.published_at), false)) as is_final
 from agentmill.local_days() as local
-join agentmill.load_ledger as ledger
-    on ledger.table_name = 'execution_rollup_daily'
-    and ledger.day between (local.starts_at at time zone 'UTC')::date
-        and ((local.ends_at - interval '1 microsecond') at time zone 'UTC')::date
-group by local.day, local.ends_at
+-- The UTC days that hold it: each must have been over when it was loaded. One that never was is not final.
+cross join lateral generate_series(
+    date_trunc('day', local.starts_at at time zone 'UTC'),
+    (local.ends_at - interval '1 microsecond') at time zone 'UTC',
+    interval '1 day'
+) as reached (day)
+left join agentmill.load_ledger as ledger
+    on ledger.table_name = 'execution_rollup_daily' and ledger.day = reached.day::date
+group by local.day
+having count(ledger.day) > 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import checksums, stored
+from conftest import assert_conserved, checksums, stored
 
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.demo import CANARY, DAYS, FIRST_DAY, INCIDENTS, QUESTIONS, traffic, write_demo, write_logs
@@ -72,6 +72,10 @@ def test_every_record_is_accounted_for(demo, tmp_path):
     )
     assert told.row(0) == (truth.records, truth.executions, truth.repeated, truth.broken)
     assert demo.warehouse.read("select count(*) from agentmill.executions").item() == truth.executions
+
+
+def test_every_table_tells_the_same_totals(demo):
+    assert_conserved(demo.warehouse)
 
 
 def test_it_prints_what_it_found_and_what_to_ask_next(demo):

@@ -8,7 +8,7 @@ from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
-from conftest import REPOSITORY, real_data, stored
+from conftest import REPOSITORY, assert_conserved, real_data, stored
 
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_warehouse
@@ -56,6 +56,7 @@ def test_terminal_bench(tmp_path):
     assert (
         dict(example.rows("select agent_id, sum(execution_count)::int from agent_metrics_daily group by 1")) == agents
     )
+    assert_conserved(example.warehouse)
     names = {(record.get("_run_metadata") or {}).get("username") for record in example.records} - {None}
     somebody = re.compile(rb"\b(?:" + b"|".join(re.escape(name.encode()) for name in names) + rb")\b")
     seen = [example.told.stdout.encode(), example.told.stderr.encode(), *stored(example.settings)]
@@ -81,3 +82,4 @@ def test_tau2(tmp_path):
     assert told == [(won, sum(costs).quantize(Decimal("1e-10")), len(costs))]
     domains = Counter(record["info"]["domain_name"] for record in records)
     assert dict(example.rows("select execution_type, count(*) from agentmill.executions group by 1")) == domains
+    assert_conserved(example.warehouse)
