@@ -346,7 +346,7 @@ _CUBE_TOTALS = {"sketch_count(ttft_sketch)": "count(ttft_ms)", "sketch_count(cos
 
 
 def assert_conserved(warehouse: Warehouse) -> None:
-    """Hours, quarters, days, agents, models and local days tell what the executions do; users of any range are exact."""
+    """Hours, quarters, days, agents, models and local days tell what executions do; users of any range are exact."""
 
     def total(table: str, columns: Iterable[str], zone: str = "UTC") -> tuple[Any, ...]:
         with warehouse.connect() as connection:
