@@ -613,6 +613,31 @@ def test_days_that_were_not_loaded_do_not_count_as_quiet_ones(shared):
     assert [row["executions_per_day"] for row in told if row["hour_of_day"] == 12] == [4]
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ((None, None), (-29, 1)),
+        ((None, -7), (-37, -7)),
+        ((None, 100), (-29, 100)),
+        ((-3, None), (-3, 1)),
+        ((5, 9), (5, 9)),
+    ],
+)
+def test_a_range_that_is_not_given_is_the_last_thirty_days_that_were_loaded(shared, asked, told):
+    publish(empty(shared), runs(1), [MONDAY])
+    bounds = [None if days is None else MONDAY + timedelta(days=days) for days in asked]
+    (row,) = ask(shared, "select * from agentmill.reporting_days(%s::date, %s::date)", *bounds)
+    assert tuple((day - MONDAY).days for day in row.values()) == told
+
+
+def test_users_are_counted_alike_in_a_session_whose_clocks_change(shared):
+    """In New York the day has 23 hours."""
+    day = date(2026, 3, 8)
+    publish(empty(shared), runs(1, midnight(day), user_key="u"), [day])
+    question = "select agentmill.user_count(%s::timestamptz + %s * interval '1 minute', '2026-03-10T00:00Z') as n"
+    assert [ask(shared, question, midnight(day), minutes) for minutes in (0, 30)] == [[{"n": 1}], [{"n": 0}]]
+
+
 def test_performance_refuses_what_it_does_not_know(shared):
     with pytest.raises(psycopg.errors.RaiseException, match="cannot be told by colour") as told:
         ask(shared, "select * from agentmill.performance('2026-03-01', '2026-04-01', '{agent_id,colour}')")
