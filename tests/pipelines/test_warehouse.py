@@ -22,7 +22,7 @@ from pipelines.warehouse.migrations import SQL_FOLDER, current_revision, downgra
 from pipelines.warehouse.publish import IncompleteLoadError, publish_partition, replace_rows, sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
 
-HEAD = "0006"
+HEAD = "0007"
 NOON = datetime.combine(DAY, datetime.min.time(), tzinfo=UTC) + timedelta(hours=12)
 _POSTGRES_TYPES = {
     "boolean": pl.Boolean(),
