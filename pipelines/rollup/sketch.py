@@ -32,7 +32,7 @@ def bucket(column: str) -> pl.Expr:
 
 
 def sketches(groups: pl.Series, buckets: pl.Series) -> pl.DataFrame:
-    """The `sketch` of each `group`, from the group (an integer below 2^31) and bucket of every value; nulls are left out.
+    """The `sketch` of each `group`, from the group (an integer below 2^31) and bucket of every value; null is none.
 
     Sorting one number per value brings equal ones together, which is cheaper than to look up groups and buckets.
     """

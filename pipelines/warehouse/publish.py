@@ -140,11 +140,8 @@ def _stage(connection: psycopg.Connection, load: Load, rows: pl.DataFrame) -> No
     )
     with connection.transaction():
         _check_arrival(load, copy_frame(connection, rows, STAGING, _day_name(load)))
-        connection.execute(
-            sql.SQL("create unique index {} on {} ({})").format(
-                _index_name(load), staged, sql.SQL(", ").join(_indexed(name) for name in (*RECORD_TYPES[load.table].key, "source"))
-            )
-        )
+        unique = sql.SQL(", ").join(_indexed(name) for name in (*RECORD_TYPES[load.table].key, "source"))
+        connection.execute(sql.SQL("create unique index {} on {} ({})").format(_index_name(load), staged, unique))
         _index_like_table(connection, load, staged)
         connection.execute(sql.SQL("set local default_statistics_target = {}").format(sql.Literal(_STATISTICS_TARGET)))
         connection.execute(sql.SQL("analyze {}").format(staged))

@@ -135,8 +135,7 @@ def test_the_latest_failures_are_found_without_the_days_before_them(forty_days, 
 def test_a_day_that_is_attached_has_the_indexes_of_its_table(forty_days):
     counts = forty_days.read(
         "select count(*) as n from pg_indexes where schemaname = 'agentmill_partitions' "
-        "and indexdef like '%%(event_time)%%' and tablename ~ '_\\d\\d_\\d\\d$' and tablename like 'executions_2026_%%' "
-        "group by tablename"
+        "and indexdef like '%(event_time)%' and tablename ~ '^executions_\\d{4}_\\d\\d_\\d\\d$' group by tablename"
     )["n"]
     assert counts.to_list() == [1] * counts.len()
     assert counts.len() >= DAYS
