@@ -7,8 +7,16 @@ import polars as pl
 
 from pipelines.pricing import cache_saving
 from pipelines.pricing.book import PriceBook
-from pipelines.rollup.metrics import activity, additive_metrics, first_and_last, metrics, sum_known
-from pipelines.rollup.sketch import ACCURACY, count, merge, quantile, sketches
+from pipelines.rollup.metrics import (
+    activity,
+    added_up,
+    additive_metrics,
+    cell_metrics,
+    first_and_last,
+    row_metrics,
+    sum_known,
+)
+from pipelines.rollup.sketch import ACCURACY, bucket, count, merge, quantile, sketches
 from pipelines.validate.verdict import Finding, Verdict
 
 CUBE = "execution_rollup_hourly"
@@ -58,23 +66,47 @@ _CHECKED_PERCENTS = (50, 95, 99)
 
 
 def compute(executions: pl.DataFrame, categorize: Categorize, prices: PriceBook) -> dict[str, pl.DataFrame]:
-    """The rollup tables of one day of executions, by name. The executions are in the order of their event times."""
+    """The rollup tables of one day of executions, by name. The executions are in the order of their event times.
+
+    Keys of text are looked up once per execution, to find its cell of the finest cube; all else follows from cells.
+    """
     rows = executions.with_columns(
         categorize(executions).alias("failure_category"),
         cache_saving(executions, prices),
+        *(bucket(column).alias(name) for name, column in _SKETCHES.items()),
         day=pl.col("event_time").dt.date(),
-        hour=pl.col("event_time").dt.truncate("1h"),
         quarter=pl.col("event_time").dt.truncate("15m"),
     )
-    latest_name = pl.col("agent_name").last()
+    finest = ["day", "quarter", *_DIMENSIONS]
+    rows = rows.with_columns(_numbered(rows, finest).alias("cell"))
+    cells = rows.group_by("cell").agg(pl.col(finest).first(), *additive_metrics()).sort("cell")
+    cells = cells.with_columns(hour=pl.col("quarter").dt.truncate("1h"))
+    latest_name, saving = pl.col("agent_name").last(), sum_known("cache_saving_usd")
+
+    def _table(keys: list[str], added: list[pl.Expr], ranked: list[pl.Expr], sketched: Iterable[str]) -> pl.DataFrame:
+        """One row per key: what adds up from the cells, the rest from the executions."""
+        group_of_cell = _numbered(cells, keys)
+        group = group_of_cell.gather(rows["cell"]).alias("group")
+        table = cells.group_by(group_of_cell.alias("group")).agg(pl.col(keys).first(), *added)
+        parts = [sketches(group, rows[name]).rename({"sketch": name}) for name in sketched]
+        if ranked:
+            parts.append(rows.group_by(group).agg(ranked))
+        for part in parts:
+            table = table.join(part, on="group", how="left")
+        return table.drop("group").sort(keys, nulls_last=True)
+
     return {
-        CUBE: _group(rows, ["day", "hour", *_DIMENSIONS], additive_metrics(), _SKETCHES),
-        CUBE_DAILY: _group(rows, ["day", *_DIMENSIONS], additive_metrics(), _SKETCHES),
-        CUBE_QUARTER_HOURLY: _group(rows, ["day", "quarter", *_DIMENSIONS], additive_metrics(), _SKETCHES),
-        AGENT_HOURLY: _group(rows, ["day", "hour", "agent_id"], [latest_name, *metrics()], ["duration_sketch"]),
-        AGENT_DAILY: _group(rows, ["day", "agent_id"], [latest_name, *first_and_last(), *metrics()], _SKETCHES),
-        MODEL_DAILY: _group(rows, ["day", "provider", "model"], [*metrics(), sum_known("cache_saving_usd")], _SKETCHES),
-        USER_DAILY: _group(rows.drop_nulls("user_key"), ["day", "user_key", "agent_id"], activity()),
+        CUBE: _table(["day", "hour", *_DIMENSIONS], added_up(), [], _SKETCHES),
+        CUBE_DAILY: _table(["day", *_DIMENSIONS], added_up(), [], _SKETCHES),
+        CUBE_QUARTER_HOURLY: _table(finest, added_up(), [], _SKETCHES),
+        AGENT_HOURLY: _table(
+            ["day", "hour", "agent_id"], cell_metrics(), [latest_name, *row_metrics()], ["duration_sketch"]
+        ),
+        AGENT_DAILY: _table(
+            ["day", "agent_id"], cell_metrics(), [latest_name, *first_and_last(), *row_metrics()], _SKETCHES
+        ),
+        MODEL_DAILY: _table(["day", "provider", "model"], cell_metrics(), [*row_metrics(), saving], _SKETCHES),
+        USER_DAILY: _user_activity(rows),
     }
 
 
@@ -137,11 +169,13 @@ def _error(exact: pl.Series, sketch: list[int] | None, q: float) -> float:
     return abs(told - nearest) / nearest if nearest else abs(told)
 
 
-def _group(rows: pl.DataFrame, keys: list[str], measures: list[pl.Expr], sketched: Iterable[str] = ()) -> pl.DataFrame:
-    """One row per key; groups are found once, by long keys of text, and their sketches by number."""
-    numbered = rows.with_row_index("group").with_columns(pl.col("group").min().over(keys))
-    table = numbered.group_by("group").agg(pl.col(keys).first(), *measures)
-    for name in sketched:
-        column = _SKETCHES[name]
-        table = table.join(sketches(numbered, "group", column).rename({column: name}), on="group", how="left")
-    return table.drop("group").sort(keys, nulls_last=True)
+def _numbered(rows: pl.DataFrame, keys: list[str]) -> pl.Series:
+    """The number of each row's group: from 0, by first appearance."""
+    indexed = rows.select(*keys).with_row_index("row").select("row", first=pl.col("row").min().over(keys))
+    return indexed.select((pl.col("row") == pl.col("first")).cum_sum().gather("first") - 1).to_series()
+
+
+def _user_activity(rows: pl.DataFrame) -> pl.DataFrame:
+    keys = ["day", "user_key", "agent_id"]
+    known = rows.select(*keys, "status", "event_time", "credits", "execution_type").drop_nulls("user_key")
+    return known.group_by(keys).agg(activity()).sort(keys)

@@ -39,25 +39,37 @@ def additive_metrics() -> list[pl.Expr]:
     ]
 
 
-def metrics() -> list[pl.Expr]:
-    """All metrics of a group of executions, exact at the group's own grain."""
-    succeeded, partly = count_where(pl.col("status") == "success"), count_where(pl.col("status") == "partial")
+def added_up() -> list[pl.Expr]:
+    """The same measures of larger cells, from those of smaller ones."""
+    return [sum_known(measure.meta.output_name()) for measure in additive_metrics()]
+
+
+def cell_metrics() -> list[pl.Expr]:
+    """The metrics of a group of executions that its cells in a cube tell."""
+    count = pl.col("execution_count")
+    of_status = {status: count.filter(pl.col("status") == status).sum() for status in STATUSES}
+    return [
+        count.sum(),
+        *[of.alias(f"{status}_count") for status, of in of_status.items()],
+        count.filter(pl.col("status").is_in(FAILURES)).sum().alias("failure_count"),
+        (of_status["success"] / count.sum()).alias("success_rate"),
+        ((of_status["success"] + of_status["partial"]) / count.sum()).alias("success_rate_with_partial"),
+        pl.col("duration_count").sum(),
+        (sum_known("duration_sum_ms") / pl.col("duration_count").sum()).alias("duration_avg_ms"),
+        (count.sum() - pl.col("priced_count").sum()).alias("unpriced_count"),
+        *[sum_known(measure.meta.output_name()) for measure in _usage()],
+    ]
+
+
+def row_metrics() -> list[pl.Expr]:
+    """The metrics of a group of executions that do not add up, exact at the group's own grain."""
     duration = pl.col("duration_ms")
     return [
-        pl.len().cast(pl.Int64).alias("execution_count"),
-        *[count_where(pl.col("status") == status).alias(f"{status}_count") for status in STATUSES],
-        count_where(pl.col("status").is_in(FAILURES)).alias("failure_count"),
-        (succeeded / pl.len()).alias("success_rate"),
-        ((succeeded + partly) / pl.len()).alias("success_rate_with_partial"),
         pl.col("user_key").drop_nulls().n_unique().cast(pl.Int64).alias("user_count"),
         pl.col("user_key").count().cast(pl.Int64).alias("identified_count"),
-        duration.count().cast(pl.Int64).alias("duration_count"),
-        (duration.sum() / _at_least_one(duration)).alias("duration_avg_ms"),
         duration.min().alias("duration_min_ms"),
         duration.max().alias("duration_max_ms"),
         *[_percentile(duration, percent).alias(f"duration_p{percent}_ms") for percent in MIN_SAMPLE],
-        count_where(pl.col("cost_usd").is_null()).alias("unpriced_count"),
-        *_usage(),
     ]
 
 
@@ -107,11 +119,6 @@ def _sum_of_metered(column: str) -> pl.Expr:
     """The sum over rows whose input is known, so that it is a part of their input."""
     known = pl.col(column).filter(pl.col("input_tokens").is_not_null())
     return pl.when(known.count() > 0).then(known.sum())
-
-
-def _at_least_one(values: pl.Expr) -> pl.Expr:
-    """The number of known values; null for none, so that nothing is divided by it."""
-    return pl.when(values.count() > 0).then(values.count())
 
 
 def _percentile(values: pl.Expr, percent: int) -> pl.Expr:

@@ -127,7 +127,6 @@ def sweep_staging(warehouse: Warehouse) -> list[str]:
 def _stage(connection: psycopg.Connection, load: Load, rows: pl.DataFrame) -> None:
     """Build the day aside. Created and committed first: a server crash inside one transaction would leak its file."""
     staged = sql.Identifier(STAGING, _day_name(load))
-    index = sql.Identifier(f"{_day_name(load)}_{uuid.uuid4().hex[:8]}")  # old and new meet in one schema at the swap
     _drop_staged(connection, load)
     connection.execute(
         sql.SQL("create table {} (like {} including defaults including constraints)").format(
@@ -142,11 +141,9 @@ def _stage(connection: psycopg.Connection, load: Load, rows: pl.DataFrame) -> No
     _give_to_owner(connection, STAGING, _day_name(load), load)
     with connection.transaction():
         _check_arrival(load, copy_frame(connection, rows, STAGING, _day_name(load)))
-        connection.execute(
-            sql.SQL("create unique index {} on {} ({})").format(
-                index, staged, sql.SQL(", ").join(_indexed(name) for name in (*RECORD_TYPES[load.table].key, "source"))
-            )
-        )
+        unique = sql.SQL(", ").join(_indexed(name) for name in (*RECORD_TYPES[load.table].key, "source"))
+        connection.execute(sql.SQL("create unique index {} on {} ({})").format(_index_name(load), staged, unique))
+        _index_like_table(connection, load, staged)
         connection.execute(sql.SQL("set local default_statistics_target = {}").format(sql.Literal(_STATISTICS_TARGET)))
         connection.execute(sql.SQL("analyze {}").format(staged))
 
@@ -158,6 +155,23 @@ def _give_to_owner(connection: psycopg.Connection, schema: str, name: str, load:
     ).fetchall()[0][0]
     partition = sql.Identifier(schema, name)
     connection.execute(sql.SQL("alter table {} owner to {}").format(partition, sql.Identifier(owner)))
+
+
+def _index_like_table(connection: psycopg.Connection, load: Load, staged: sql.Identifier) -> None:
+    """Build the indexes that the table has for all of its days, so that attaching the day need not."""
+    definitions = connection.execute(
+        "select split_part(pg_get_indexdef(indexrelid), ' USING ', 2) from pg_index where indrelid = %s::regclass",
+        [f"{SCHEMA}.{load.table}"],
+    ).fetchall()
+    for (definition,) in definitions:
+        connection.execute(
+            sql.SQL("create index {} on {} using {}").format(_index_name(load), staged, sql.SQL(definition))
+        )
+
+
+def _index_name(load: Load) -> sql.Identifier:
+    """A name of its own: the old and the new day meet in one schema at the swap."""
+    return sql.Identifier(f"{_day_name(load)}_{uuid.uuid4().hex[:8]}")
 
 
 def _indexed(column: str) -> sql.Composed:

@@ -20,14 +20,15 @@ returns table (
 )
 language sql stable parallel safe
 as $$
+    -- Asked for as scalars, a range finds its days by index; joined, all days would be read.
     with asked as materialized (
         select * from agentmill.reporting_days($1, $2)
     ),
 
     range as materialized (
         select min(local.starts_at) as from_time, max(local.ends_at) as to_time
-        from agentmill.local_days() as local, asked
-        where local.day >= asked.from_day and local.day < asked.to_day
+        from agentmill.local_days() as local
+        where local.day >= (select from_day from asked) and local.day < (select to_day from asked)
     ),
 
     total as (
@@ -37,8 +38,8 @@ as $$
             sum(told.success_count)::bigint as success_count,
             sum(told.priced_count)::bigint as priced_count,
             sum(told.cost_usd) as cost_usd
-        from agentmill.agent_rollup_local_daily as told, asked
-        where told.day >= asked.from_day and told.day < asked.to_day
+        from agentmill.agent_rollup_local_daily as told
+        where told.day >= (select from_day from asked) and told.day < (select to_day from asked)
         group by told.agent_id
     ),
 

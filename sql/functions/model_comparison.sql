@@ -29,6 +29,7 @@ returns table (
 )
 language sql stable parallel safe
 as $$
+    -- Asked for as scalars, a range finds its days by index; joined, all days would be read.
     with asked as materialized (
         select * from agentmill.reporting_days($1, $2)
     ),
@@ -48,8 +49,8 @@ as $$
             sum(cube.input_tokens) as input_tokens,
             sum(cube.cache_read_tokens) as cache_read_tokens,
             sum(cube.output_tokens) as output_tokens
-        from agentmill.execution_rollup_local_daily as cube, asked
-        where cube.day >= asked.from_day and cube.day < asked.to_day
+        from agentmill.execution_rollup_local_daily as cube
+        where cube.day >= (select from_day from asked) and cube.day < (select to_day from asked)
         group by cube.provider, cube.model
     ),
 
@@ -64,8 +65,8 @@ as $$
             select day, provider, model, duration_sketch
             from agentmill.execution_rollup_local_daily
             where agentmill.reporting_timezone() <> 'UTC'
-        ) as held, asked
-        where day >= asked.from_day and day < asked.to_day
+        ) as held
+        where day >= (select from_day from asked) and day < (select to_day from asked)
         group by provider, model
     )
 

@@ -54,6 +54,10 @@ declare
         'provider', 'model', 'status', 'failure_category'
     ];
     unknown constant text[] := array(select unnest(by) except select unnest(known));
+    is_utc constant boolean := agentmill.reporting_timezone() = 'UTC';
+    -- In UTC there are sketches of whole days of agents, and of models: few rows to merge.
+    is_by_agent constant boolean := is_utc and by <@ '{day,week,weekday,agent_id}';
+    is_by_model constant boolean := is_utc and not is_by_agent and by <@ '{day,week,weekday,provider,model}';
 begin
     if unknown <> '{}' then
         raise exception 'performance cannot be told by %', array_to_string(unknown, ', ')
@@ -63,11 +67,25 @@ begin
     with cell as (
         select
             day, null::integer as hour_of_day, agent_id, agent_version, environment, execution_type, provider, model,
-            status, failure_category, execution_count, duration_count, duration_sum_ms, duration_sketch, ttft_count,
-            ttft_sketch, priced_count, cost_usd, credits, metered_count, input_tokens, cache_read_tokens,
+            status, failure_category, execution_count, duration_count, duration_sum_ms,
+            case when not is_by_agent and not is_by_model then duration_sketch end as duration_sketch, ttft_count,
+            case when not is_by_agent and not is_by_model then ttft_sketch end as ttft_sketch,
+            priced_count, cost_usd, credits, metered_count, input_tokens, cache_read_tokens,
             output_tokens, cache_read_count
         from agentmill.execution_rollup_local_daily
         where 'hour_of_day' <> all(by) and day >= from_day and day < to_day
+        union all
+        select
+            day, null, agent_id, null, null, null, null, null, null, null, 0, 0, null, duration_sketch, 0, ttft_sketch,
+            0, null, null, 0, null, null, null, 0
+        from agentmill.agent_metrics_daily
+        where is_by_agent and day >= from_day and day < to_day
+        union all
+        select
+            day, null, null, null, null, null, provider, model, null, null, 0, 0, null, duration_sketch, 0, ttft_sketch,
+            0, null, null, 0, null, null, null, 0
+        from agentmill.model_metrics_daily
+        where is_by_model and day >= from_day and day < to_day
         union all
         select
             day, hour_of_day, agent_id, agent_version, environment, execution_type, provider, model,
@@ -99,9 +117,9 @@ begin
                 as failure_count,
             sum(duration_count)::bigint as duration_count,
             sum(duration_sum_ms) as duration_sum_ms,
-            agentmill.sketch_merge(duration_sketch) as duration_sketch,
+            agentmill.sketch_merge(duration_sketch) filter (where duration_sketch is not null) as duration_sketch,
             sum(ttft_count)::bigint as ttft_count,
-            agentmill.sketch_merge(ttft_sketch) as ttft_sketch,
+            agentmill.sketch_merge(ttft_sketch) filter (where ttft_sketch is not null) as ttft_sketch,
             sum(priced_count)::bigint as priced_count,
             sum(cost_usd) as cost_usd,
             sum(credits) as credits,

@@ -25,6 +25,7 @@ returns table (
 )
 language sql stable parallel safe
 as $$
+    -- Asked for as scalars, a range finds its days by index; joined, all days would be read.
     with asked as materialized (
         select * from agentmill.reporting_days($1, $2)
     ),
@@ -42,8 +43,8 @@ as $$
             sum(cube.cost_usd) filter (where cube.status in ('failed', 'timeout', 'error')) as failure_cost_usd,
             sum(cube.credited_count)::bigint as credited_count,
             sum(cube.credits) as credits
-        from agentmill.execution_rollup_local_daily as cube, asked
-        where cube.day >= asked.from_day and cube.day < asked.to_day
+        from agentmill.execution_rollup_local_daily as cube
+        where cube.day >= (select from_day from asked) and cube.day < (select to_day from asked)
         group by cube.agent_id, cube.execution_type
     )
 

@@ -16,27 +16,48 @@ returns table (
 )
 language sql stable parallel safe
 as $$
+    -- Asked for as scalars, a range finds its days by index; joined, all days would be read.
     with asked as materialized (
         select * from agentmill.reporting_days($1, $2, 28)
     ),
 
     days as (
         select extract(isodow from loaded.day)::integer as weekday, count(*) as day_count
-        from agentmill.published_days as loaded, asked
-        where loaded.day >= asked.from_day and loaded.day < asked.to_day
+        from agentmill.published_days as loaded
+        where loaded.day >= (select from_day from asked) and loaded.day < (select to_day from asked)
         group by 1
+    ),
+
+    -- In UTC there are hours of agents: few rows.
+    held as (
+        select
+            hourly.day,
+            extract(isodow from hourly.day)::integer as weekday,
+            extract(hour from hourly.hour at time zone 'UTC')::integer as hour_of_day,
+            hourly.execution_count,
+            hourly.failure_count
+        from agentmill.agent_metrics_hourly as hourly
+        where agentmill.reporting_timezone() = 'UTC'
+        union all
+        select
+            cube.day,
+            cube.weekday,
+            cube.hour_of_day,
+            cube.execution_count,
+            case when cube.status in ('failed', 'timeout', 'error') then cube.execution_count else 0 end
+        from agentmill.execution_rollup_local_hourly as cube
+        where agentmill.reporting_timezone() <> 'UTC'
     ),
 
     counted as (
         select
-            cube.weekday,
-            cube.hour_of_day,
-            sum(cube.execution_count)::bigint as execution_count,
-            coalesce(sum(cube.execution_count) filter (where cube.status in ('failed', 'timeout', 'error')), 0)::bigint
-                as failure_count
-        from agentmill.execution_rollup_local_hourly as cube, asked
-        where cube.day >= asked.from_day and cube.day < asked.to_day
-        group by cube.weekday, cube.hour_of_day
+            held.weekday,
+            held.hour_of_day,
+            sum(held.execution_count)::bigint as execution_count,
+            sum(held.failure_count)::bigint as failure_count
+        from held
+        where held.day >= (select from_day from asked) and held.day < (select to_day from asked)
+        group by held.weekday, held.hour_of_day
     )
 
     select

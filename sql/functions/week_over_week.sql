@@ -33,6 +33,7 @@ returns table (
 )
 language sql stable parallel safe
 as $$
+    -- Asked for as scalars, a range finds its days by index; joined, all days would be read.
     with asked as materialized (
         select coalesce($1, (select max(day) + 1 from agentmill.published_days where is_final)) as to_day
     ),
@@ -48,7 +49,7 @@ as $$
             sum(told.priced_count)::bigint as priced_count,
             sum(told.cost_usd) / nullif(sum(told.priced_count), 0) as cost_per_run_usd
         from agentmill.agent_rollup_local_daily as told, asked
-        where told.day >= asked.to_day - 14 and told.day < asked.to_day
+        where told.day >= (select to_day - 14 from asked) and told.day < (select to_day from asked)
         group by grouping sets ((told.agent_id, (asked.to_day - 1 - told.day) / 7), ((asked.to_day - 1 - told.day) / 7))
     ),
 

@@ -6,7 +6,7 @@ from conftest import database_url
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.rollup.sketch import ACCURACY, SMALLEST, count, merge, quantile, sketches
+from pipelines.rollup.sketch import ACCURACY, SMALLEST, bucket, count, merge, quantile, sketches
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.migrations import upgrade
 
@@ -22,8 +22,8 @@ def shared(embedded_server):
 
 
 def sketch_of(values):
-    rows = pl.DataFrame({"value": values}, schema={"value": pl.Float64}).with_columns(group=0)
-    told = sketches(rows, "group", "value")["value"]
+    rows = pl.DataFrame({"value": values}, schema={"value": pl.Float64}).with_columns(bucket("value"), group=0)
+    told = sketches(rows["group"], rows["value"])["sketch"]
     return told[0].to_list() if told.len() else None
 
 
