@@ -73,7 +73,8 @@ as $$
         left join lateral (
             select
                 agentmill.sketch_quantile(week.duration_sketch, (below.rank - 0.5) / nullif(n - 1, 0)) as low,
-                agentmill.sketch_quantile(week.duration_sketch, least(1, (n - below.rank + 0.5) / nullif(n - 1, 0))) as high
+                agentmill.sketch_quantile(week.duration_sketch, least(1, (n - below.rank + 0.5) / nullif(n - 1, 0)))
+                    as high
         ) as median on below.rank >= 1
     ),
 
