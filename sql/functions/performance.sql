@@ -44,6 +44,7 @@ returns table (
     cache_hit_rate_runs double precision
 )
 language plpgsql stable parallel safe
+set work_mem = '64MB' -- cells of a long range are sorted in memory
 as $$
 #variable_conflict use_column
 declare

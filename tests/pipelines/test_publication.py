@@ -90,7 +90,7 @@ def test_tables_that_contradict_each_other_are_kept_out(published, record, lake,
     monkeypatch.setattr(publication.rollup, "judge", lambda *_: doubt)
     told, derived = published(record(), record())
     assert (told.outcome, told.reasons) == ("blocked", ["cube.cost_usd adds up: not"])
-    assert derived.verdicts == [doubt]
+    assert doubt in derived.verdicts
     assert totals(warehouse) == {1}
     assert not account(DAY, lake, warehouse).is_published
 
