@@ -46,6 +46,7 @@ returns table (
     is_final boolean
 )
 language plpgsql stable parallel safe
+set work_mem = '64MB' -- cells of a long range are sorted in memory
 as $$
 #variable_conflict use_column
 declare

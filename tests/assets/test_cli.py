@@ -133,7 +133,7 @@ def test_a_file_full_of_traps_is_read_and_every_line_of_it_is_accounted_for(agen
     assert (counted["received"], counted["clean"], counted["duplicates"]) == (6, 4, 0)
     assert counted["quarantined"] == {"line_too_long": 1, "torn": 1}
     question = "select cost_usd::float8 as cost, error_message as error, quality_flags as flags from executions"
-    rows = json.loads(agentmill("sql", "--json", f"{question} order by execution_id").stdout)
+    rows = json.loads(agentmill("sql", "--role", "oncall", "--json", f"{question} order by execution_id").stdout)
     good = {"cost": 0.01, "error": None, "flags": []}
     assert rows == [
         good,

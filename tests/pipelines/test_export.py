@@ -140,10 +140,8 @@ def test_columns_that_the_role_may_not_read_are_left_out_and_told(filled, tmp_pa
 def test_rows_that_a_view_hides_are_counted(filled, tmp_path):
     with filled.connect() as connection:
         connection.execute(
-            "insert into agentmill.user_activity_daily (day, user_key, agent_id, execution_count, success_count, "
-            "failure_count, first_at, last_at, credited_count) "
-            "select '2026-03-10', 'u' || n, case when n <= 2 then 'few' else 'many' end, 1, 1, 0, now(), now(), 0 "
-            "from generate_series(1, 8) as n"
+            "insert into agentmill.interaction_history (interaction_id, user_key, agent_id, occurred_at, migration_id) "
+            "select n, 'u' || n, case when n <= 2 then 'few' else 'many' end, now(), 'm' from generate_series(1, 8) n"
         )
     done = {role: export(filled, "user_agent_interactions", "csv", tmp_path / "x.csv", role=role) for role in READS}
     assert (done[ANALYST].rows, done[ANALYST].hidden_rows) == (6, 2)

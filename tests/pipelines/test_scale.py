@@ -69,7 +69,7 @@ def nodes(plan):
 def read(warehouse, question, zone="UTC"):
     """Rows that scans of each table read when the question is asked, those they threw away included."""
     with warehouse.connect() as connection:
-        connection.execute("set plan_cache_mode = force_custom_plan")
+        connection.execute("set enable_seqscan = off")  # small tables are read whole where an index would do
         connection.execute("select set_config('agentmill.timezone', %s, false)", [zone])
         row = connection.execute(f"explain (analyze, format json, timing off) {question}").fetchone()
     plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
@@ -104,10 +104,9 @@ WEEK = "date '2026-02-03', date '2026-02-10'"
 )
 def test_a_question_about_a_week_reads_the_cubes_of_a_week(forty_days, question, zone):
     scanned = {name: rows for name, rows in read(forty_days, question, zone).items() if name in TABLES}
-    # Days of other zones reach into two UTC days; names and the reach of all days are read of the daily tables.
-    for name, rows in scanned.items():
-        if name not in {"agent_metrics_daily", "execution_rollup_daily"}:
-            assert 0 < rows <= 2 * held(forty_days, name, "2026-02-02", "2026-02-11")
+    # A day of another zone reaches into two UTC days; sums and sketches may be two scans; names are of all days.
+    for name in scanned.keys() - {"agent_metrics_daily"}:
+        assert 0 < scanned[name] <= 2 * held(forty_days, name, "2026-02-02", "2026-02-11")
     largest = {"UTC": "execution_rollup_daily", "Asia/Kathmandu": "execution_rollup_quarter_hourly"}
     of_hours = "usage_peaks" in question and zone == "UTC"
     assert ("agent_metrics_hourly" if of_hours else largest.get(zone, "execution_rollup_hourly")) in scanned
