@@ -20,7 +20,7 @@ returns table (
     cost_per_run_usd numeric,
     cost_per_success_usd numeric,
     metered_count bigint,
-    tokens_per_run double precision,
+    input_tokens_per_run double precision,
     cache_hit_rate_tokens double precision,
     from_day date,
     to_day date,
@@ -47,8 +47,7 @@ as $$
             sum(cube.cost_usd) as cost_usd,
             sum(cube.metered_count)::bigint as metered_count,
             sum(cube.input_tokens) as input_tokens,
-            sum(cube.cache_read_tokens) as cache_read_tokens,
-            sum(cube.output_tokens) as output_tokens
+            sum(cube.cache_read_tokens) as cache_read_tokens
         from agentmill.execution_rollup_local_daily as cube
         where cube.day >= (select from_day from asked) and cube.day < (select to_day from asked)
         group by cube.provider, cube.model
@@ -81,16 +80,16 @@ as $$
         wilson.low,
         wilson.high,
         total.duration_count,
-        agentmill.sketch_percentile(sketched.duration_sketch, 50),
-        agentmill.sketch_percentile(sketched.duration_sketch, 95),
-        agentmill.sketch_percentile(sketched.duration_sketch, 99),
+        agentmill.sketch_percentile(sketched.duration_sketch, 50, total.duration_count),
+        agentmill.sketch_percentile(sketched.duration_sketch, 95, total.duration_count),
+        agentmill.sketch_percentile(sketched.duration_sketch, 99, total.duration_count),
         total.priced_count,
         total.execution_count - total.priced_count,
         total.cost_usd,
         total.cost_usd / nullif(total.priced_count, 0),
         total.cost_usd / nullif(total.success_count, 0),
         total.metered_count,
-        ((total.input_tokens + coalesce(total.output_tokens, 0)) / nullif(total.metered_count, 0))::double precision,
+        (total.input_tokens / nullif(total.metered_count, 0))::double precision,
         (total.cache_read_tokens / nullif(total.input_tokens, 0))::double precision,
         asked.from_day,
         asked.to_day,

@@ -65,7 +65,10 @@ as $$
         total.credits,
         total.credits / nullif(total.credited_count, 0),
         total.credits / nullif(total.success_count, 0),
-        total.cost_usd / nullif(total.credits, 0),
+        case
+            when total.priced_count = total.execution_count and total.credited_count = total.execution_count
+                then total.cost_usd / nullif(total.credits, 0)
+        end,
         asked.from_day,
         asked.to_day,
         published.published_at,

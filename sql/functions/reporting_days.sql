@@ -6,5 +6,5 @@ as $$
     select
         coalesce($1, least($2, latest.to_day) - $3),
         coalesce($2, latest.to_day)
-    from (select max(day) + 1 as to_day from agentmill.execution_rollup_daily) as latest
+    from (select max(day) + 1 as to_day from agentmill.published_days) as latest
 $$;

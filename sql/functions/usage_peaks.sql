@@ -1,4 +1,4 @@
--- One row per weekday (1 is Monday) and hour of the reporting time zone over a range of days (the last 28 by default).
+-- One row per weekday (1 is Monday) and hour of the reporting time zone over a range of days (the last 28 that are over by default).
 create function agentmill.usage_peaks(from_day date default null, to_day date default null)
 returns table (
     weekday integer,
@@ -18,7 +18,9 @@ language sql stable parallel safe
 as $$
     -- Asked for as scalars, a range finds its days by index; joined, all days would be read.
     with asked as materialized (
-        select * from agentmill.reporting_days($1, $2, 28)
+        select days.*
+        from (select max(day) + 1 as to_day from agentmill.published_days where is_final) as over
+        cross join lateral agentmill.reporting_days($1, coalesce($2, over.to_day), 28) as days
     ),
 
     days as (

@@ -1,5 +1,6 @@
 -- One row per agent, and one for all (agent_id null): seven days before `to_day` beside the seven before those.
--- By default the last seven days that are over. "no evidence of change" is an answer: the 95 % intervals decide.
+-- By default the last seven days that are over. "no evidence of change" is an answer: the 95 % intervals decide. Where the
+-- weeks have not the same number of loaded days, they are not compared.
 -- Difference of rates: R. G. Newcombe, Statistics in Medicine 17 (1998), method 10. Median: between the ranks
 -- floor(n/2 - 0.98 sqrt(n)) and its mirror image, as W. J. Conover, Practical Nonparametric Statistics; from 8 runs on.
 create function agentmill.week_over_week(to_day date default null)
@@ -8,6 +9,8 @@ returns table (
     agent_name text,
     week_from_day date,
     week_to_day date,
+    day_count bigint,
+    previous_day_count bigint,
     execution_count bigint,
     previous_execution_count bigint,
     success_rate double precision,
@@ -53,14 +56,23 @@ as $$
         group by grouping sets ((told.agent_id, (asked.to_day - 1 - told.day) / 7), ((asked.to_day - 1 - told.day) / 7))
     ),
 
+    loaded as (
+        select
+            count(*) filter (where published.day >= asked.to_day - 7) as day_count,
+            count(*) filter (where published.day < asked.to_day - 7) as previous_day_count
+        from asked
+        join agentmill.published_days as published
+            on published.day >= asked.to_day - 14 and published.day < asked.to_day
+    ),
+
     figured as (
         select
             week.*,
             week.success_count::double precision / week.execution_count as rate,
             wilson.low,
             wilson.high,
-            agentmill.sketch_percentile(week.duration_sketch, 50) as p50,
-            agentmill.sketch_percentile(week.duration_sketch, 95) as p95,
+            agentmill.sketch_percentile(week.duration_sketch, 50, week.duration_count) as p50,
+            agentmill.sketch_percentile(week.duration_sketch, 95, week.duration_count) as p95,
             median.low as p50_low,
             median.high as p50_high
         from week
@@ -75,7 +87,7 @@ as $$
                 agentmill.sketch_quantile(week.duration_sketch, (below.rank - 0.5) / nullif(n - 1, 0)) as low,
                 agentmill.sketch_quantile(week.duration_sketch, least(1, (n - below.rank + 0.5) / nullif(n - 1, 0)))
                     as high
-        ) as median on below.rank >= 1
+        ) as median on below.rank >= 1 and agentmill.sketch_count(week.duration_sketch) = week.duration_count
     ),
 
     compared as (
@@ -108,10 +120,12 @@ as $$
         name.agent_name,
         asked.to_day - 7,
         asked.to_day,
+        loaded.day_count, loaded.previous_day_count,
         execution_count, previous_execution_count,
         rate, previous_rate,
         change, change_low, change_high,
         case
+            when loaded.day_count <> loaded.previous_day_count then null
             when change_low > 0 then 'better'
             when change_high < 0 then 'worse'
             when change is not null then 'no evidence of change'
@@ -121,6 +135,7 @@ as $$
         p95, previous_p95,
         p95 / nullif(previous_p95, 0),
         case
+            when loaded.day_count <> loaded.previous_day_count then null
             when p50_low > previous_p50_high then 'slower'
             when p50_high < previous_p50_low then 'faster'
             when p50 is not null and previous_p50 is not null then 'no evidence of change'
@@ -131,6 +146,7 @@ as $$
         published.is_final
     from compared
     cross join asked
+    cross join loaded
     left join agentmill.agent_names as name on name.agent_id = compared.agent_id
     cross join lateral agentmill.published_range(asked.to_day - 14, asked.to_day) as published
     order by compared.agent_id nulls first

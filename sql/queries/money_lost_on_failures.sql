@@ -8,6 +8,6 @@ select
     sum(priced_count) as priced_count,
     round(sum(cost_usd), 2) as cost_usd
 from agentmill.execution_rollup_hourly
-where status <> 'success'
+where status in ('failed', 'timeout', 'error')
 group by 1
 order by cost_usd desc nulls last, category

@@ -11,6 +11,12 @@ cross join lateral generate_series(
     interval '1 day'
 ) as reached (day)
 left join agentmill.load_ledger as ledger
-    on ledger.table_name = 'execution_rollup_daily' and ledger.day = reached.day::date
+    on ledger.day = reached.day::date
+    -- the cube that tells the day in this zone
+    and ledger.table_name = case
+        when agentmill.reporting_timezone() = 'UTC' then 'execution_rollup_daily'
+        when local.is_whole_hours then 'execution_rollup_hourly'
+        else 'execution_rollup_quarter_hourly'
+    end
 group by local.day
 having count(ledger.day) > 0

@@ -69,7 +69,8 @@ METRICS = {
     "credits": "sum(credits)",
     "credits_per_run": "avg(credits)",
     "credits_per_success": f"sum(credits)::double / nullif(count(*) filter {SUCCEEDED}, 0)",
-    "cost_per_credit_usd": "sum(cost_usd)::double / nullif(sum(credits), 0)::double",
+    "cost_per_credit_usd": "case when count(cost_usd) = count(*) and count(credits) = count(*) "
+    "then sum(cost_usd)::double / nullif(sum(credits), 0)::double end",
     "metered_count": "count(input_tokens)",
     "input_tokens": "sum(input_tokens)::bigint",
     "cache_read_tokens": "sum(cache_read_tokens) filter (where input_tokens is not null)::bigint",
@@ -80,7 +81,7 @@ METRICS = {
     "/ nullif(sum(input_tokens), 0)",
     "cache_hit_rate_runs": "count(*) filter (where cache_read_tokens > 0 and input_tokens is not null) "
     "/ nullif(count(input_tokens), 0)",
-    "tokens_per_run": "(sum(input_tokens) + coalesce(sum(output_tokens), 0)) / nullif(count(input_tokens), 0)",
+    "input_tokens_per_run": "sum(input_tokens) / nullif(count(input_tokens), 0)",
     "llm_calls": "sum(llm_calls)::bigint",
     "files_modified": "sum(files_modified)::bigint",
     "occurrence_count": "count(*)",
@@ -611,6 +612,55 @@ def test_days_that_were_not_loaded_do_not_count_as_quiet_ones(shared):
     told = ask(shared, "select * from agentmill.usage_peaks(%s, %s)", MONDAY - 2 * WEEK, MONDAY + 2 * WEEK)
     assert {(row["weekday"], row["day_count"]) for row in told} == {(1, 1)}
     assert [row["executions_per_day"] for row in told if row["hour_of_day"] == 12] == [4]
+
+
+def test_a_range_with_a_missing_day_is_not_final_and_weeks_of_unequal_days_are_not_compared(shared):
+    days = [MONDAY + timedelta(days=n) for n in range(14)]
+    rows = [
+        row for n in range(14) for row in runs(50, NOON + timedelta(days=n), status="failed" if n > 6 else "success")
+    ]
+    publish(empty(shared), rows, days)
+    over = "select is_final from agentmill.success_rate(null, null, %s, %s)"
+    compared = "select day_count, previous_day_count, success_verdict from agentmill.week_over_week(%s) limit 1"
+    assert ask(shared, over, days[0], days[-1])[0]["is_final"]
+    assert ask(shared, over, MONDAY - WEEK, MONDAY + 9 * WEEK)[0]["is_final"]
+    assert ask(shared, compared, days[-1] + timedelta(days=1))[0]["success_verdict"] == "worse"
+    with shared.connect() as connection:
+        for table in ("execution_rollup_daily", "agent_metrics_daily"):
+            connection.execute(f"delete from agentmill.{table} where day = %s", [days[9]])
+        connection.execute("delete from agentmill.load_ledger where day = %s", [days[9]])
+    assert not ask(shared, over, days[0], days[-1])[0]["is_final"]
+    (told, *_) = ask(shared, compared, days[-1] + timedelta(days=1))
+    assert told == {"day_count": 6, "previous_day_count": 7, "success_verdict": None}
+
+
+def test_a_percentile_is_not_told_from_the_days_that_have_sketches_alone(shared):
+    publish(
+        empty(shared),
+        [*spread(100, NOON, 900), *spread(100, NOON + timedelta(days=1), 900)],
+        [MONDAY, MONDAY + timedelta(days=1)],
+    )
+    questions = {
+        "model_comparison": "select duration_p50_ms from agentmill.model_comparison(%s, %s)",
+        "performance": "select duration_p50_ms from agentmill.performance(%s, %s, '{}')",
+    }
+    bounds = (MONDAY, MONDAY + timedelta(days=2))
+    assert all(ask(shared, question, *bounds)[0]["duration_p50_ms"] for question in questions.values())
+    with shared.connect() as connection:
+        for table in ("execution_rollup_daily", "agent_metrics_daily", "model_metrics_daily"):
+            connection.execute(f"update agentmill.{table} set duration_sketch = null where day = %s", [MONDAY])
+    assert not any(ask(shared, question, *bounds)[0]["duration_p50_ms"] for question in questions.values())
+
+
+def test_percentiles_lie_between_ranks_as_those_of_the_tables_do(shared):
+    publish(
+        empty(shared), [*runs(1, duration_ms=10), *runs(1, NOON + timedelta(minutes=1), duration_ms=1000)], [MONDAY]
+    )
+    question = "select duration_p50_ms from agentmill.performance(%s, %s)"
+    (told,) = ask(shared, question, MONDAY, MONDAY + timedelta(days=1))
+    assert told["duration_p50_ms"] == pytest.approx(505, rel=0.01)
+    (exact,) = ask(shared, "select duration_p50_ms from agentmill.agent_performance")
+    assert exact["duration_p50_ms"] == 505
 
 
 @pytest.mark.parametrize(

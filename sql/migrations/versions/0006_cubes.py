@@ -48,6 +48,16 @@ insert into agentmill.execution_rollup_daily (day, {_DIMENSIONS}, {_COUNTS}, {_S
 select day, {_DIMENSIONS}, {", ".join(f"sum({name})" for name in f"{_COUNTS}, {_SUMS}".split(", "))}
 from agentmill.execution_rollup_hourly
 group by day, {_DIMENSIONS};
+
+-- Their content is not that of a run, so that the next run of a day replaces them.
+insert into agentmill.load_ledger
+    (table_name, day, load_id, content_sha256, row_count, code_version, key_id, published_at)
+select
+    'execution_rollup_daily', day, load_id, 'migrated ' || content_sha256,
+    (select count(*) from agentmill.execution_rollup_daily as cube where cube.day = ledger.day),
+    code_version, key_id, published_at
+from agentmill.load_ledger as ledger
+where table_name = 'execution_rollup_hourly';
 """  # noqa: S608 - our own words
 
 _DOWNGRADE = """
