@@ -17,6 +17,7 @@ returns table (
 )
 language sql stable parallel safe
 as $$
+    -- Asked for as scalars, a range finds its days by index; joined, all days would be read.
     with asked as materialized (
         select * from agentmill.reporting_days($3, $4)
     ),
@@ -28,8 +29,8 @@ as $$
             coalesce(sum(cube.execution_count) filter (where cube.status = 'partial'), 0)::bigint as partial_count,
             coalesce(sum(cube.execution_count) filter (where cube.status in ('failed', 'timeout', 'error')), 0)::bigint
                 as failure_count
-        from agentmill.execution_rollup_local_daily as cube, asked
-        where cube.day >= asked.from_day and cube.day < asked.to_day
+        from agentmill.execution_rollup_local_daily as cube
+        where cube.day >= (select from_day from asked) and cube.day < (select to_day from asked)
             and ($2 is null or cube.execution_type = $2)
             and ($1 is null or cube.agent_id in (
                 select named.agent_id from agentmill.agent_metrics_daily as named

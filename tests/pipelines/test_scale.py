@@ -150,6 +150,6 @@ def test_percentiles_from_daily_sketches_are_those_of_the_cube(forty_days, by):
             rows = connection.execute(
                 "select * from agentmill.performance('2026-02-03', '2026-02-10', %s)", [by]
             ).fetchall()
-        told.append(sorted(rows, key=repr))
+        told.append(sorted((row[:-2] for row in rows), key=repr))  # each cube was published at a moment of its own
     assert told[0] == told[1]
     assert all(value is not None for row in told[0] for value in row[22:24])  # p50 and p95

@@ -90,7 +90,7 @@ def test_a_file_that_is_no_mapping_is_told_so():
     assert problems("- a\n- b\n") == ["line 1: YAML: it is not a mapping of settings. Write `key: value` lines."]
 
 
-LEGACY_KEYS = "There are: agents, cut, transactions, url."
+LEGACY_KEYS = "There are: agents, cut, tenant, transactions, url."
 LEGACY = "legacy:\n  url: postgresql://u:hunter2@db/shop\n  cut: 2026-03-01\n"
 
 
