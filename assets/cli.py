@@ -23,6 +23,7 @@ from assets.display import (
     WRONG,
     AsJson,
     Role,
+    Zone,
     accounts_table,
     err,
     out,
@@ -51,7 +52,7 @@ from pipelines.settings import (
     load_settings,
 )
 from pipelines.sources.kinds import AnySource
-from pipelines.warehouse import open_warehouse
+from pipelines.warehouse import OutdatedSchemaError, open_for_reading, open_warehouse
 from pipelines.warehouse.executions import DayAccount, account
 from pipelines.warehouse.publish import sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
@@ -76,7 +77,7 @@ def main() -> None:
     """Run the command line. What a person can mend is told in a sentence, without a trace."""
     try:
         app()
-    except (ConfigError, KeyProblemError) as error:
+    except (ConfigError, KeyProblemError, OutdatedSchemaError) as error:
         err.print(str(error), style="red", soft_wrap=True)
         sys.exit(WRONG)
     except psycopg.Error as error:
@@ -232,7 +233,7 @@ def run(
 def status(*, as_json: AsJson = False) -> None:
     """Show what is configured, how fresh each source is, and which days are kept back."""
     settings = load_settings()
-    warehouse, lake = open_warehouse(settings), settings.open_lake()
+    warehouse, lake = open_for_reading(settings), settings.open_lake()
     freshness = warehouse.read("select * from agentmill.data_freshness order by source")
     recent = lake.days(CLEAN_EXECUTIONS)[-_RECENT_DAYS:]
     kept_back = [one for day in recent if (one := account(day, lake, warehouse)) and not one.is_published]
@@ -263,13 +264,14 @@ def status(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def sql(
+def sql(  # noqa: PLR0913 - each is an option
     query: Annotated[str | None, typer.Argument(help="One SELECT; `-` reads it from standard input.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file that holds the query.")] = None,
     *,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
     role: Role = "analyst",
+    timezone: Zone = None,
 ) -> None:
     """Ask the warehouse, as the read-only role: a query or a file; a table, CSV or JSON comes back."""
     if (query is None) == (file is None):
@@ -277,7 +279,7 @@ def sql(
     if file is not None and not file.is_file():
         stop(f"There is no file {file}.")
     text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
-    _tell_answer(text, role=f"agentmill_{role}", as_csv=as_csv, as_json=as_json)
+    _tell_answer(text, role=f"agentmill_{role}", timezone=timezone, as_csv=as_csv, as_json=as_json)
 
 
 @app.command()
@@ -286,6 +288,7 @@ def queries(
     *,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
+    timezone: Zone = None,
 ) -> None:
     """List the ready questions, or ask one of them, as the read-only role."""
     ready = {one.name: one for one in ready_questions()}
@@ -300,7 +303,7 @@ def queries(
         stop(f"There is no question `{name}`; `agentmill queries` lists them.")
     if not (as_csv or as_json):
         out.print(f"{ready[name].title} {ready[name].how_to_read}", soft_wrap=True)
-    _tell_answer(ready[name].query, as_csv=as_csv, as_json=as_json)
+    _tell_answer(ready[name].query, timezone=timezone, as_csv=as_csv, as_json=as_json)
 
 
 @app.command()
@@ -358,11 +361,11 @@ def demo(
     raise typer.Exit(code)
 
 
-def _tell_answer(question: str, *, as_csv: bool, as_json: bool, role: str = ANALYST) -> None:
+def _tell_answer(question: str, *, as_csv: bool, as_json: bool, timezone: str | None, role: str = ANALYST) -> None:
     """Ask as a group of readers, and print what comes back."""
     if as_csv and as_json:
         stop("Choose --csv or --json.")
-    with ask(open_warehouse(load_settings()), question, role=role) as answer:
+    with ask(open_for_reading(load_settings()), question, role=role, timezone=timezone) as answer:
         if as_csv:
             write_csv(answer, sys.stdout)
         elif as_json:

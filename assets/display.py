@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Annotated, Any, Literal, NoReturn
+from zoneinfo import available_timezones
 
 import typer
 from rich.console import Console, Group
@@ -32,6 +33,20 @@ FAILED, WRONG, BLOCKED = 1, 2, 3
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Role = Annotated[
     Literal["analyst", "oncall", "privacy"], typer.Option("--role", help="The group to read as: see docs/access.md.")
+]
+
+
+def _as_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise typer.BadParameter(f"`{name}` is no time zone such as Europe/Berlin.")
+    return name
+
+
+Zone = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone", metavar="ZONE", parser=_as_zone, help="Whose days and hours local views tell; UTC where left out."
+    ),
 ]
 
 out = Console(highlight=False, markup=False)

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from assets.display import Role, err, out, parse_day, sheet, stop
+from assets.display import Role, Zone, err, out, parse_day, sheet, stop
 from pipelines.settings import load_settings
-from pipelines.warehouse import find_warehouse, open_warehouse
+from pipelines.warehouse import find_warehouse, open_for_reading, open_warehouse
 from pipelines.warehouse.export import ExportError, Format, export
 from pipelines.warehouse.migrations import current_revision
 from pipelines.warehouse.roles import READS, apply_roles, plan_roles, readable
@@ -24,6 +24,7 @@ def export_view(  # noqa: PLR0913, PLR0917 - each is an option
     end: Annotated[str | None, typer.Option("--to", help="The UTC day to stop before.")] = None,
     target: Annotated[Path | None, typer.Option("--out", help="The file; VIEW.FORMAT where left out.")] = None,
     role: Role = "analyst",
+    timezone: Zone = None,
 ) -> None:
     """Write a table or view to a file, in batches, as the read-only role. A file is whole, or it is not there."""
     path = target or Path(f"{name}.{form}")
@@ -38,12 +39,13 @@ def export_view(  # noqa: PLR0913, PLR0917 - each is an option
         task = bar.add_task(name, total=None)
         try:
             done = export(
-                open_warehouse(load_settings()),
+                open_for_reading(load_settings()),
                 name,
                 form,
                 path,
                 **days,
                 role=f"agentmill_{role}",
+                timezone=timezone,
                 progress=lambda rows: bar.update(task, completed=rows),
             )
         except ExportError as error:

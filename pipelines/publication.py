@@ -43,7 +43,7 @@ def publish_day(day: date, lake: Lake, warehouse: Warehouse, prices: PriceBook) 
     def _derive(executions: PublishedDay) -> Tables:
         nonlocal derived
         derived = derive(executions, prices)
-        return _as_tables(executions, derived)
+        return as_tables(executions, derived)
 
     try:
         return publish_records(EXECUTIONS, day, lake, warehouse, _derive), derived
@@ -54,7 +54,7 @@ def publish_day(day: date, lake: Lake, warehouse: Warehouse, prices: PriceBook) 
 def publish_derived(executions: PublishedDay, warehouse: Warehouse, prices: PriceBook) -> Derived:
     """Publish what is derived from a day that is published already. Raises BusyError, ContradictionError."""
     derived = derive(executions, prices)
-    replace_rows(warehouse, _as_tables(executions, derived), basis=executions.basis)
+    replace_rows(warehouse, as_tables(executions, derived), basis=executions.basis)
     return derived
 
 
@@ -67,7 +67,8 @@ def derive(executions: PublishedDay, prices: PriceBook) -> Derived:
     return Derived(content_digest(executions.content, prices.digest), tables, verdicts)
 
 
-def _as_tables(executions: PublishedDay, derived: Derived) -> Tables:
+def as_tables(executions: PublishedDay, derived: Derived) -> Tables:
+    """What is derived from a day as it is loaded. Raises ContradictionError."""
     if reasons := [verdict.message for verdict in derived.verdicts if verdict.blocks]:
         raise ContradictionError("; ".join(reasons))
     return [

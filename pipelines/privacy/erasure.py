@@ -192,7 +192,10 @@ def _rebuild(day: date, work: _Work) -> None:
     if not validate(day, sources, lake, prices).is_publishable:
         told.blocked_days.append(day)
         return
-    publish_day(day, lake, work.warehouse, prices)
+    publication, _ = publish_day(day, lake, work.warehouse, prices)
+    if publication.outcome == "blocked":
+        told.blocked_days.append(day)
+        return
     for kind in after.other_types():
         publish_records(kind, day, lake, work.warehouse)
 

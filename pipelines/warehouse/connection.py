@@ -52,12 +52,16 @@ class Warehouse:
     def connect(self) -> Iterator[psycopg.Connection]:
         """Open an autocommitting connection; use `connection.transaction()` for what belongs together."""
         with psycopg.connect(self.libpq_url, autocommit=True, application_name="agentmill") as connection:
-            connection.execute(
-                "select set_config(name, setting, false) from unnest(%s::text[], %s::text[]) as wanted(name, setting) "
-                "where exists (select from pg_settings where lower(pg_settings.name) = wanted.name)",
-                [list(_SESSION), list(_SESSION.values())],
-            )
+            _configure(connection, _SESSION)
             yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[tuple[sa.Connection, psycopg.Connection]]:
+        """One transaction that waits for locks as long as it takes, as SQLAlchemy and as psycopg sees it."""
+        with self.engine().begin() as connection:
+            driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            _configure(driver, _SESSION | {"lock_timeout": "0", "transaction_timeout": "0"})
+            yield connection, driver
 
     def read(self, query: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """The rows of a query of ours, as a frame. For small results: every value becomes a Python object."""
@@ -69,3 +73,11 @@ class Warehouse:
     def engine(self) -> sa.Engine:
         """An SQLAlchemy engine that keeps no connection open."""
         return sa.create_engine(self._url.set(drivername="postgresql+psycopg"), poolclass=NullPool)
+
+
+def _configure(connection: psycopg.Connection, session: dict[str, str]) -> None:
+    connection.execute(
+        "select set_config(name, setting, false) from unnest(%s::text[], %s::text[]) as wanted(name, setting) "
+        "where exists (select from pg_settings where lower(pg_settings.name) = wanted.name)",
+        [list(session), list(session.values())],
+    )

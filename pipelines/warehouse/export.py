@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -22,10 +23,15 @@ from pipelines.warehouse.roles import ANALYST
 Format = Literal["csv", "parquet", "json"]
 
 _BATCH_ROWS = 10_000
-_TIMES = ("day", "event_time", "hour")
-"""The columns that a range of days may be asked of, the first that there is."""
+_TIMES = (
+    *("day", "event_time", "hour", "week", "cohort_week"),
+    *("date", "timestamp", "executedAt", "createdAt", "created_at", "started_at"),  # of `compat`
+)
+"""The columns that a range of days may be asked of, the first that there is and is a time: an hour may be a number."""
 _UNBOUNDED = pa.decimal128(38, 18)
 """Quotients of decimals have no scale of their own in PostgreSQL; 18 places are kept of them."""
+_PLACES = Decimal(1).scaleb(-_UNBOUNDED.scale)
+_DIGITS = Context(prec=_UNBOUNDED.precision)
 _ARROW_TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "int2": pa.int16(),
@@ -69,10 +75,14 @@ def export(  # noqa: PLR0913 - each is an option of the command
     first: date | None = None,
     end: date | None = None,
     role: str = ANALYST,
+    timezone: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Exported:
-    """Write the rows of a table or view in [first, end), UTC days, to a file. Raises ExportError, psycopg.Error."""
-    with reading(warehouse, role) as connection:
+    """Write the rows of a table or view in [first, end), UTC days, to a file. Raises ExportError, psycopg.Error.
+
+    `timezone` is the one whose days and hours local views tell.
+    """
+    with reading(warehouse, role, timezone) as connection:
         relation, readable = _published(connection, name)
         statement = _statement(relation, readable, first, end)
         with (
@@ -136,13 +146,14 @@ def _statement(relation: Relation, columns: list[str], first: date | None, end: 
     everything = sql.SQL("select {} from {}").format(names, sql.Identifier(relation.schema, relation.name))
     if first is None and end is None:
         return everything
-    time = next((name for name in _TIMES if name in columns), None)
+    types = {name: relation.columns[name].type for name in columns}
+    time = next((name for name in _TIMES if types.get(name) in {"date", "timestamptz"}), None)
     if time is None:
         raise ExportError(
             f"{relation.shown_name} has none of the columns {', '.join(_TIMES)}, so no range of days can be taken"
         )
     # Bounds of a day are midnights of UTC, whatever the session's time zone is.
-    literal = "{}" if relation.columns[time].type == "date" else "({}::timestamp at time zone 'UTC')"
+    literal = "{}" if types[time] == "date" else "({}::timestamp at time zone 'UTC')"
     bounds = [
         sql.SQL(f"{{}} {sign} {literal}").format(sql.Identifier(time), sql.Literal(day))
         for sign, day in ((">=", first), ("<", end))
@@ -185,7 +196,8 @@ def _arrow_type(column: psycopg.Column) -> pa.DataType:
     name = kind.name if kind and column.type_code == kind.oid else f"_{kind.name}" if kind else ""
     if name == "numeric":
         precision, scale = column.precision, column.scale
-        return pa.decimal128(precision, scale) if precision and scale is not None else _UNBOUNDED
+        fits = precision and precision <= _UNBOUNDED.precision and scale is not None
+        return pa.decimal128(precision, scale) if fits else _UNBOUNDED
     return _ARROW_TYPES.get(name, pa.string())
 
 
@@ -193,8 +205,20 @@ def _array(values: list[Any], field: pa.Field) -> pa.Array:
     if pa.types.is_string(field.type):
         values = [_as_text(value) for value in values]
     if field.type == _UNBOUNDED:
-        values = [None if value is None else round(value, _UNBOUNDED.scale) for value in values]
+        values = [_as_unbounded(value, field.name) for value in values]
     return pa.array(values, type=field.type)
+
+
+def _as_unbounded(value: Decimal | None, column: str) -> Decimal | None:
+    if value is None:
+        return None
+    try:
+        rounded = value.quantize(_PLACES, context=_DIGITS)
+    except InvalidOperation:
+        rounded = Decimal("nan")
+    if not rounded.is_finite():
+        raise ExportError(f"{column} holds {value:.6g}, which is no number of {_DIGITS.prec} digits with 18 places")
+    return rounded
 
 
 def _as_text(value: object) -> str | None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import alembic.command
 import alembic.config
 import psycopg
+import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
@@ -20,48 +21,70 @@ _LOCK = "agentmill schema"
 
 
 def upgrade(warehouse: Warehouse) -> None:
-    """Bring tables, functions, views and roles to the newest state; does nothing where they are there already."""
-    with _schema_lock(warehouse) as connection:
-        if connection.execute("select from pg_namespace where nspname = %s", [SCHEMA]).fetchone() is None:
-            connection.execute(sql.SQL("create schema {}").format(sql.Identifier(SCHEMA)))
-        if current_revision(warehouse) != _scripts().get_current_head():
-            _drop_files(connection)
-            _run_alembic(warehouse, alembic.command.upgrade, "head")
-        _apply_files(connection)
+    """Bring tables, functions, views and roles to the newest state; does nothing where they are there already.
+
+    All of it happens in one transaction: readers see the old state or the new one, and a failure leaves the old one.
+    """
+    with _changing(warehouse) as (connection, driver):
+        if driver.execute("select from pg_namespace where nspname = %s", [SCHEMA]).fetchone() is None:
+            driver.execute(sql.SQL("create schema {}").format(sql.Identifier(SCHEMA)))
+        if _revision(connection) != _scripts().get_current_head():
+            _drop_files(driver)
+            _run_alembic(connection, alembic.command.upgrade, "head")
+        _apply_files(driver)
 
 
 def downgrade(warehouse: Warehouse, revision: str) -> None:
     """Go back to an earlier revision (`base` is before the first). What later ones added is dropped with its data."""
-    with _schema_lock(warehouse) as connection:
-        _drop_files(connection)
-        _run_alembic(warehouse, alembic.command.downgrade, revision)
+    with _changing(warehouse) as (connection, driver):
+        _drop_files(driver)
+        _run_alembic(connection, alembic.command.downgrade, revision)
 
 
 def current_revision(warehouse: Warehouse) -> str | None:
     """The revision the database is at; None before the first."""
     with warehouse.engine().connect() as connection:
-        return MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA}).get_current_revision()
+        return _revision(connection)
+
+
+def is_outdated(warehouse: Warehouse) -> bool:
+    """Whether the database lacks migrations of this version. What a newer version made is not outdated."""
+    with warehouse.connect() as connection:
+        row = connection.execute("select version_num from agentmill.alembic_version").fetchone()
+    _, *earlier = [script.revision for script in _scripts().walk_revisions()]
+    return row is None or row[0] in earlier
+
+
+def may_upgrade(warehouse: Warehouse) -> bool:
+    """Whether the schema belongs to the database user, or is still to be made."""
+    with warehouse.connect() as connection:
+        row = connection.execute(
+            "select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = %s", [SCHEMA]
+        ).fetchone()
+    return row is None or row == (True,)
 
 
 @contextmanager
-def _schema_lock(warehouse: Warehouse) -> Iterator[psycopg.Connection]:
+def _changing(warehouse: Warehouse) -> Iterator[tuple[sa.Connection, psycopg.Connection]]:
     """One process changes the schema at a time; the others wait, then find it done."""
-    with warehouse.connect() as connection:
-        connection.execute("set lock_timeout = 0")
-        connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [_LOCK])
-        yield connection
+    with warehouse.transaction() as (connection, driver):
+        driver.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [_LOCK])
+        yield connection, driver
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA}).get_current_revision()
 
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(SQL_FOLDER / "migrations"))
 
 
-def _run_alembic(warehouse: Warehouse, command: object, revision: str) -> None:
+def _run_alembic(connection: sa.Connection, command: object, revision: str) -> None:
     config = alembic.config.Config()
     config.set_main_option("script_location", str(SQL_FOLDER / "migrations"))
-    with warehouse.engine().begin() as connection:
-        config.attributes["connection"] = connection
-        command(config, revision)  # type: ignore[operator]
+    config.attributes["connection"] = connection
+    command(config, revision)  # type: ignore[operator]
 
 
 def _apply_files(connection: psycopg.Connection) -> None:

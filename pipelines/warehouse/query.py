@@ -27,9 +27,15 @@ class Answer:
 
 
 @contextmanager
-def ask(warehouse: Warehouse, question: str, timeout_seconds: int = 300, role: str = ANALYST) -> Iterator[Answer]:
+def ask(
+    warehouse: Warehouse,
+    question: str,
+    timeout_seconds: int = 300,
+    role: str = ANALYST,
+    timezone: str | None = None,
+) -> Iterator[Answer]:
     """Run one statement that only reads. Raises psycopg.Error for writing, a second statement, or the timeout."""
-    with reading(warehouse, role) as connection:
+    with reading(warehouse, role, timezone) as connection:
         connection.execute("select set_config('statement_timeout', %s, false)", [f"{timeout_seconds}s"])
         # Binary results go through the extended protocol, which refuses a second statement.
         cursor = connection.execute(question.encode(), binary=True)
@@ -38,11 +44,16 @@ def ask(warehouse: Warehouse, question: str, timeout_seconds: int = 300, role: s
 
 
 @contextmanager
-def reading(warehouse: Warehouse, role: str) -> Iterator[psycopg.Connection]:
-    """A connection that only reads, as a group of readers, where the database has it. Raises InsufficientPrivilege."""
+def reading(warehouse: Warehouse, role: str, timezone: str | None = None) -> Iterator[psycopg.Connection]:
+    """A connection that only reads, as a group of readers, where the database has it. Raises InsufficientPrivilege.
+
+    Local views tell the days and hours of `timezone`, an IANA name; left out, those of the login, else UTC.
+    """
     with warehouse.connect() as connection:
         if connection.execute("select from pg_roles where rolname = %s", [role]).fetchone() is not None:
             connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+        if timezone is not None:
+            connection.execute("select set_config('agentmill.timezone', %s, false)", [timezone])
         connection.execute("set default_transaction_read_only = on")
         yield connection
 

@@ -1,6 +1,7 @@
 """`agentmill export`, `agentmill roles apply` and `agentmill sql --role`, and the asset that loads the audit."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,12 @@ from assets.access import access_audit
 from assets.cli import app
 from assets.display import err, out
 from assets.resources import Mill
-from pipelines.settings import load_settings
+from pipelines.settings import Settings, load_settings
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.audit import _CSV
 from pipelines.warehouse.connection import Warehouse
+from pipelines.warehouse.migrations import downgrade
+from pipelines.warehouse.roles import ANALYST
 
 CALLED = {"timestamp": "2026-03-10 12:00:00.000 {zone}", "user": "ann", "session_id": "s", "line_num": "1"}
 
@@ -48,7 +51,7 @@ def test_a_view_is_exported_and_what_is_no_view_is_refused(agentmill, configured
     assert json.loads((tmp_path / "x.json").read_text()) == []
     assert "oncall does not read are left out: client_ip_prefix." in done.stderr
     for words, told in {
-        ("erased_users",): "there are: agent_metrics_daily",
+        ("erased_users",): "there are: agent_discovery",
         ("agent_performance", "--from", "soon"): "`soon` is no day",
         ("agents", "--out", "nowhere/x.csv"): "There is no folder nowhere",
         ("failure_clusters", "--from", "2026-03-01"): "no range of days",
@@ -93,6 +96,82 @@ def test_another_reader_asks_for_more_and_a_refusal_says_what_to_do(configured, 
     assert "permission denied" in refused.stderr
     assert "agentmill roles apply --dry-run" in refused.stderr
     assert ask("--role", "oncall", "--csv").stdout == "count\n0\n"
+
+
+@pytest.fixture
+def as_reader(configured, tmp_path):
+    """Run `agentmill` with the login of somebody who is an analyst and nothing else."""
+    name = f"agentmill_test_reader_{os.getpid()}"
+    with configured.connect() as connection:
+        connection.execute(f"create role {name} login in role {ANALYST}")
+    path = tmp_path / "reader.yaml"
+    url = configured.libpq_url.replace("postgres:", f"{name}:")
+    path.write_text(json.dumps({"state_dir": str(tmp_path / "own"), "database_url": url, "minimum_group_size": 3}))
+    command = [Path(sys.executable).with_name("agentmill"), "-c", path]
+    yield lambda *words: subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    with configured.connect() as connection:
+        connection.execute(f"drop owned by {name}")
+        connection.execute(f"drop role {name}")
+
+
+def test_a_readers_own_login_reads_and_changes_nothing(as_reader, configured):
+    for words in (
+        ("sql", "--csv", "select session_user like 'agentmill_test_reader%'"),
+        ("queries", "cost_by_day"),
+        ("export", "agent_performance"),
+        ("status",),
+    ):
+        done = as_reader(*words)
+        assert done.returncode == 0, (words, done.stderr)
+    assert configured.read("select minimum_group_size from agentmill.privacy_policy").item() == 5
+    downgrade(configured, "0008")
+    refused = as_reader("sql", "select 1")
+    assert refused.returncode == 2
+    assert "is of an earlier version of Agentmill" in refused.stderr
+
+
+def test_a_policy_that_the_login_may_not_change_is_warned_of(configured, caplog):
+    with configured.connect() as connection:
+        connection.execute("create role agentmill_test_plain login")
+        connection.execute(f"grant {ANALYST} to agentmill_test_plain")
+    url = configured.libpq_url.replace("postgres:", "agentmill_test_plain:")
+    try:
+        open_warehouse(Settings(database_url=url, minimum_group_size=5))
+        assert caplog.messages == []
+        open_warehouse(Settings(database_url=url, minimum_group_size=3))
+        assert [one.split(":")[0] for one in caplog.messages] == ["minimum_group_size stays 5"]
+    finally:
+        with configured.connect() as connection:
+            connection.execute("drop owned by agentmill_test_plain")
+            connection.execute("drop role agentmill_test_plain")
+
+
+def test_the_time_zone_is_an_option_and_must_be_one(agentmill, configured, tmp_path):
+    question = "select reporting_timezone()"
+    assert agentmill("sql", question, "--csv").stdout.splitlines()[1:] == ["UTC"]
+    done = agentmill("sql", question, "--csv", "--timezone", "Europe/Berlin")
+    assert done.stdout.splitlines()[1:] == ["Europe/Berlin"], done.stderr
+    assert agentmill("queries", "cost_by_day", "--timezone", "Asia/Kathmandu").exit_code == 0
+    with configured.connect() as connection:
+        connection.execute(
+            "insert into agentmill.execution_rollup_daily (day, agent_id, status, execution_count, duration_count, "
+            "priced_count, metered_count, cache_read_count, credited_count) "
+            "values ('2026-03-10', 'a', 'success', 1, 0, 0, 0, 0, 0)"
+        )
+        connection.execute(
+            "insert into agentmill.execution_rollup_hourly (day, hour, agent_id, status, execution_count, "
+            "duration_count, priced_count, metered_count, cache_read_count, credited_count) "
+            "values ('2026-03-10', '2026-03-10 23:00Z', 'a', 'success', 1, 0, 0, 0, 0, 0)"
+        )
+    for zone, day in (("UTC", "2026-03-10"), ("Europe/Berlin", "2026-03-11")):
+        done = agentmill(
+            "export", "execution_rollup_local_hourly", "--timezone", zone, "--out", "x.json", "--format", "json"
+        )
+        assert done.exit_code == 0, done.stderr
+        assert [row["day"] for row in json.loads((tmp_path / "x.json").read_text())] == [day]
+    refused = agentmill("sql", question, "--timezone", "Mars/Olympus")
+    assert refused.exit_code == 2
+    assert "Mars/Olympus" in refused.stderr
 
 
 def test_the_audit_is_loaded_from_the_log_that_is_configured(configured, tmp_path):

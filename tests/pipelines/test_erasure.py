@@ -20,7 +20,7 @@ from pipelines.legacy.migrate import compare, migrate, roll_back
 from pipelines.legacy.plan import make_plan
 from pipelines.privacy.buried import reconcile
 from pipelines.privacy.erasure import erase
-from pipelines.privacy.published import count_rows
+from pipelines.privacy.published import count_rows, strike_rows
 from pipelines.privacy.retention import retain
 from pipelines.publication import publish_day
 from pipelines.regression import publish_candidates
@@ -28,8 +28,10 @@ from pipelines.settings import LegacySettings, RetentionSettings, parse_settings
 from pipelines.sources.files import FileReading, list_files
 from pipelines.tombstones import NOBODY, Erased, pseudonyms_of, read_erased, write_tombstones
 from pipelines.validate import validate
+from pipelines.validate.verdict import Verdict
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.executions import account, publish_records
+from pipelines.warehouse.ledger import BusyError, loading
 from pipelines.warehouse.server import database_url
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
@@ -305,6 +307,29 @@ def test_what_was_interrupted_is_finished_by_the_same_again(world, without_ann, 
                 world.erase()
     world.erase()
     assert world.tables() == without_ann
+
+
+def test_rows_are_struck_with_all_that_is_derived_from_them_or_not_at_all(world, without_ann):
+    (ann,) = world.keys_of("ann")
+    before, prices = world.tables(), world.settings.read_prices()
+    with world.warehouse.connect() as other, loading(other, "agent_metrics_daily", DAY), pytest.raises(BusyError):
+        strike_rows(world.warehouse, [ann], prices)
+    assert world.tables() == before
+    strike_rows(world.warehouse, [ann], prices)
+    publish_clusters(world.warehouse)
+    publish_candidates(world.warehouse)
+    assert world.tables() == without_ann
+
+
+def test_a_day_whose_tables_contradict_each_other_is_struck_and_told(world, monkeypatch):
+    (ann,) = world.keys_of("ann")
+    wrong = Verdict(check="rollups", severity="error", passed=False, message="they differ", figures={})
+    with monkeypatch.context() as broken:
+        broken.setattr("pipelines.rollup.judge", lambda *_: wrong)
+        assert world.erase().blocked_days == DAYS
+    assert not any(count_rows(world.warehouse, [ann]).values())
+    assert world.warehouse.read("select count(*) from agentmill.agent_metrics_daily").item() == 0
+    assert world.warehouse.read("select count(*) from agentmill.executions").item() > 0
 
 
 def test_a_refused_record_goes_although_the_first_attempt_was_interrupted(world, monkeypatch):

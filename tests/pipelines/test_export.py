@@ -93,6 +93,41 @@ def test_a_quotient_has_eighteen_places_and_an_empty_view_its_columns(filled, tm
     assert told["cost_per_run_usd"].to_list() == [Decimal("0.000006666666666667")]
 
 
+def test_a_large_quotient_is_kept_and_one_that_does_not_fit_is_told(filled, tmp_path, monkeypatch):
+    known = load_dictionary()
+    added = {("agentmill", "many"): relation_of("many", n="numeric")}
+    monkeypatch.setattr(exporting, "load_dictionary", lambda: Dictionary({**known.relations, **added}, known.functions))
+    with filled.connect() as connection:
+        connection.execute("create table agentmill.many (n numeric)")
+        connection.execute(f"grant select on agentmill.many to {ANALYST}")
+        connection.execute("insert into agentmill.many values (12345678901.5), (99999999999999999999.1), (null)")
+    path = tmp_path / "x.parquet"
+    kept = pl.read_parquet(export(filled, "many", "parquet", path).path)["n"].to_list()
+    assert kept == [Decimal("12345678901.5"), Decimal("99999999999999999999.1"), None]
+    for beyond in ("1e20", "NaN", "Infinity"):
+        with filled.connect() as connection:
+            connection.execute("truncate agentmill.many")
+            connection.execute("insert into agentmill.many values (%s)", [beyond])
+        with pytest.raises(ExportError, match="n holds "):
+            export(filled, "many", "parquet", path)
+
+
+def test_whatever_has_a_time_can_be_cut_by_days(filled, tmp_path):
+    timed = [
+        relation.shown_name
+        for relation in load_dictionary().relations.values()
+        if relation.schema == "compat" or {"week", "cohort_week"} & relation.columns.keys()
+    ]
+    untimed = []
+    for name in timed:
+        try:
+            export(filled, name, "csv", tmp_path / "x.csv", first=DAYS[0], end=DAYS[1], role=PRIVACY)
+        except ExportError:
+            untimed.append(name)
+    assert "user_retention_weekly" in timed
+    assert untimed == ["compat.Agent"]
+
+
 @pytest.mark.parametrize(("name", "end_of_first"), [("execution_rollup_hourly", 3), ("hourly_only", 3)])
 def test_days_are_half_open_and_utc(filled, tmp_path, monkeypatch, name, end_of_first):
     known = load_dictionary()

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import threading
 from datetime import UTC, date, datetime, timedelta
 
@@ -7,6 +8,7 @@ import polars as pl
 import psycopg
 import pytest
 from conftest import DAY, as_frame
+from sqlalchemy.exc import DataError
 
 from pipelines.clean import clean
 from pipelines.execution import EXECUTION
@@ -97,6 +99,39 @@ def test_two_processes_may_upgrade_at_once(empty_database):
     for thread in threads:
         thread.join()
     assert current_revision(Warehouse(empty_database)) == HEAD
+
+
+def test_a_migration_that_fails_leaves_everything_as_it_was_and_readers_see_no_gap(warehouse, monkeypatch, tmp_path):
+    def state():
+        return warehouse.read(
+            "select relname, c.oid from pg_class c join pg_namespace n on n.oid = relnamespace "
+            "where nspname in ('agentmill', 'compat') order by 1"
+        ).rows()
+
+    def look_and_fail(*_):
+        seen.append(state())
+        raise RuntimeError("no migration")
+
+    shutil.copytree(SQL_FOLDER, tmp_path / "sql")
+    monkeypatch.setattr("pipelines.warehouse.migrations.SQL_FOLDER", tmp_path / "sql")
+    later = f"""
+from alembic import op
+revision, down_revision = "later", "{HEAD}"
+def upgrade():
+    op.execute("create table agentmill.half_done (n int)")
+    op.execute("select 1 / 0")
+"""
+    (tmp_path / "sql" / "migrations" / "versions" / "later.py").write_text(later)
+    before, seen = state(), []
+    with pytest.raises(DataError, match="division by zero"):
+        upgrade(warehouse)
+    assert state() == before
+    with monkeypatch.context() as broken:
+        broken.setattr("pipelines.warehouse.migrations._run_alembic", look_and_fail)
+        with pytest.raises(RuntimeError):
+            upgrade(warehouse)
+    assert seen == [before]
+    assert current_revision(warehouse) == HEAD
 
 
 @pytest.mark.parametrize("kind", RECORD_TYPES.values(), ids=lambda kind: kind.name)
