@@ -38,11 +38,18 @@ first_agent as (
     group by first_agent_id
 ),
 
+-- A total that would give its paths away is hidden among the first agents as if it were small itself.
 first_agents as (
     select
         array_agg(first_agent_id order by first_agent_id) as first_agent_ids,
-        array_agg(user_count order by first_agent_id) as user_counts
+        array_agg(case when told.is_total_hidden then least(user_count, minimum.size - 1) else user_count end
+            order by first_agent_id) as user_counts
     from first_agent
+    cross join (select agentmill.minimum_group_size() as size) as minimum
+    cross join lateral (
+        select bool_or(is_total_hidden) as is_total_hidden
+        from agentmill.suppress_cells(first_agent.user_counts, minimum.size)
+    ) as told
 ),
 
 start as (

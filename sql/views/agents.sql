@@ -35,17 +35,9 @@ audience as (
     group by agent_id
 ),
 
-rated as (
-    -- The latest word of each user on the agent.
-    select distinct on (user_key, agent_id) user_key, agent_id, rating
-    from agentmill.user_agent_preferences
-    where rating is not null
-    order by user_key, agent_id, event_time desc, source
-),
-
 ratings as (
     select agent_id, count(*) as rating_count, avg(rating)::double precision as rating_avg
-    from rated
+    from agentmill.user_agent_ratings
     group by agent_id
 )
 

@@ -1,6 +1,7 @@
 -- One row per week (UTC, from Monday), agent and execution type: its users and runs.
 -- The types of one agent and week are the cells of a group, and a user may be in several. Cells of few users are null, and
--- those that would give them away. Users are null, too, in weeks of which it is not known which types a user ran.
+-- those that would give them away; runs are public, as in the cubes. Users are null, too, in weeks of which it is not known
+-- which types a user ran.
 with used as (
     select week, agent_id, execution_type, count(distinct user_key) as user_count
     from (
@@ -48,7 +49,7 @@ select
     agent_id,
     feature.execution_types[told.cell] as execution_type,
     case when feature.is_known and not told.is_hidden then feature.user_counts[told.cell] end as user_count,
-    case when not told.is_hidden then feature.execution_counts[told.cell] end as execution_count,
+    feature.execution_counts[told.cell] as execution_count,
     told.is_hidden,
     told.hidden_cell_count
 from feature
