@@ -67,8 +67,17 @@ select
         as user_share,
     case when not hidden.is_hidden then first_agent.days_between_p50[told.cell] end as days_between_p50,
     hidden.is_hidden,
-    case when start.is_hidden then cardinality(first_agent.user_counts) else told.hidden_cell_count end as hidden_cell_count
+    case when start.is_hidden then cardinality(first_agent.user_counts) else told.hidden_cell_count end as hidden_cell_count,
+    published.published_at,
+    published.is_final
 from first_agent
 inner join start using (first_agent_id)
 cross join lateral agentmill.suppress_cells(first_agent.user_counts, (select agentmill.minimum_group_size())) as told
 cross join lateral (select start.is_hidden or told.is_hidden as is_hidden) as hidden
+cross join (
+    select
+        max(published_at) as published_at,
+        bool_and(agentmill.was_over(day, published_at)) as is_final
+    from agentmill.load_ledger
+    where table_name = 'user_activity_daily'
+) as published

@@ -73,10 +73,19 @@ select
     balance.success_count as opening_success_count,
     balance.failure_count as opening_failure_count,
     balance.duration_avg_ms as opening_duration_avg_ms,
-    balance.user_count as opening_user_count
+    balance.user_count as opening_user_count,
+    published.published_at,
+    published.is_final
 from measured
 full join agentmill.agent_opening_balances as balance using (agent_id)
 full join ratings using (agent_id)
 left join version using (agent_id)
 left join audience using (agent_id)
 left join lateral agentmill.wilson_interval(measured.success_count, measured.execution_count) as wilson on true
+cross join (
+    select
+        max(published_at) as published_at,
+        bool_and(agentmill.was_over(day, published_at)) as is_final
+    from agentmill.load_ledger
+    where table_name = 'agent_metrics_daily'
+) as published

@@ -28,6 +28,16 @@ ran as (
     group by 1, 2, 3
 ),
 
+published as (
+    select
+        day - extract(isodow from day)::integer + 1 as week,
+        max(published_at) as published_at,
+        bool_and(agentmill.was_over(day, published_at)) as is_final
+    from agentmill.load_ledger
+    where table_name = 'execution_rollup_daily'
+    group by 1
+),
+
 feature as (
     select
         ran.week,
@@ -51,6 +61,9 @@ select
     case when feature.is_known and not told.is_hidden then feature.user_counts[told.cell] end as user_count,
     feature.execution_counts[told.cell] as execution_count,
     told.is_hidden,
-    told.hidden_cell_count
+    told.hidden_cell_count,
+    published.published_at,
+    published.is_final
 from feature
+left join published using (week)
 cross join lateral agentmill.suppress_cells(feature.user_counts, (select agentmill.minimum_group_size()), true) as told

@@ -41,6 +41,7 @@ cohort as (
 loaded as (
     select
         max(day) as last_day,
+        max(published_at) as published_at,
         -- the first day that may still grow: who came then, and later, is not known for certain
         coalesce(min(day) filter (where not agentmill.was_over(day, published_at)), max(day) + 1) as open_from
     from agentmill.load_ledger
@@ -55,7 +56,8 @@ triangle as (
         cohort.cohort_week + 7 * since.week_count as week,
         since.week_count,
         coalesce(active.user_count, 0) as active_user_count,
-        cohort.cohort_week + 7 * since.week_count + 6 < loaded.open_from as is_complete
+        cohort.cohort_week + 7 * since.week_count + 6 < loaded.open_from as is_complete,
+        loaded.published_at
     from cohort
     cross join loaded
     cross join lateral generate_series(0, (loaded.last_day - cohort.cohort_week) / 7) as since (week_count)
@@ -122,6 +124,7 @@ select
     case when not hidden.is_hidden then active_user_count::double precision / cohort_user_count end as active_share,
     is_complete,
     hidden.is_hidden,
-    case when hidden.is_hidden then 2 else 0 end as hidden_cell_count
+    case when hidden.is_hidden then 2 else 0 end as hidden_cell_count,
+    published_at
 from told
 cross join lateral (select told.is_size_hidden or told.is_week_hidden as is_hidden) as hidden

@@ -259,7 +259,7 @@ def test_retention_is_what_a_recount_tells(connection):
                 is_complete = week + timedelta(days=6) <= LAST_DAY
                 size_shown = None if start in hidden else size
                 expected.append((start, since, week, size_shown, *shown, is_complete, is_hidden, 2 if is_hidden else 0))
-        assert [tuple(row.values()) for row in rows_of(connection, "user_retention_weekly", "1, 2")] == expected
+        assert [tuple(row.values())[:-1] for row in rows_of(connection, "user_retention_weekly", "1, 2")] == expected
 
     check()
 
@@ -298,6 +298,25 @@ def test_a_week_is_complete_when_it_and_all_days_before_it_were_over(connection)
         )
     told = [(row["weeks_since"], row["is_complete"]) for row in rows_of(connection, "user_retention_weekly")]
     assert told == [(0, True), (1, False)]
+
+
+def test_views_of_users_and_agents_say_when_they_were_published(connection):
+    fill(connection, users(5))
+    over, too_early = MONDAY + timedelta(hours=30), MONDAY + timedelta(days=9, hours=10)
+    for table in ("user_activity_daily", "agent_metrics_daily", "execution_rollup_daily"):
+        for day, at in ((MONDAY, over), (MONDAY + timedelta(days=9), too_early)):
+            connection.execute(
+                "insert into agentmill.load_ledger values (%s, %s, gen_random_uuid(), '', 0, '', null, %s)",
+                [table, day.date(), at],
+            )
+    as_of = {view: rows_of(connection, view, "1")[0] for view in ("agents", "agent_discovery", "feature_usage")}
+    told = {view: (row["published_at"], row["is_final"]) for view, row in as_of.items()}
+    assert told == {
+        "agents": (too_early, False),
+        "agent_discovery": (too_early, False),
+        "feature_usage": (over, True),  # of its week
+    }
+    assert rows_of(connection, "user_retention_weekly")[0]["published_at"] == too_early
 
 
 def test_readers_are_told_of_whole_days_and_enough_users(warehouse, connection):
@@ -376,7 +395,7 @@ def test_discovery_is_what_a_recount_tells(connection):
                 shown = (None,) * 3 if is_hidden else (len(users), len(users) / totals[first], middle)
                 total = None if first in hidden_firsts else totals[first]
                 expected[first, second] = (total, *shown, is_hidden, count)
-        told = [tuple(row.values()) for row in rows_of(connection, "agent_discovery")]
+        told = [tuple(row.values())[:-2] for row in rows_of(connection, "agent_discovery")]
         assert len(told) == len(expected)
         for first, second, *values in told:
             assert values == pytest.approx(list(expected[first, second]))
