@@ -21,6 +21,7 @@ from pipelines.settings import EXAMPLE_CONFIG, Settings, parse_settings
 from pipelines.sources.kinds import KINDS
 from pipelines.sources.mapping import MappedField
 from pipelines.sources.presets import preset_names
+from pipelines.warehouse.dictionary import load_dictionary
 from pipelines.warehouse.questions import ready_questions
 from pipelines.warehouse.roles import ANALYST, GROUPS, ONCALL, PRIVACY, READS
 
@@ -145,8 +146,10 @@ def test_every_preset_is_documented():
 def test_every_reason_flag_and_column_is_documented():
     sources, dictionary = document("sources.md"), document("data-dictionary.md")
     assert [name for name in (*QUARANTINE_REASONS, *QUALITY_FLAGS) if f"| `{name}` |" not in sources] == []
-    columns = [column for kind in RECORD_TYPES.values() for column in kind.columns]
-    told = [f" | {column.meaning} | {column.privacy} |" for column in columns]
+    columns = [(kind, column) for kind in RECORD_TYPES for column in RECORD_TYPES[kind].columns]
+    # A table of single users may close a column further than its contract does.
+    classes = {kind: load_dictionary().relation(kind).columns for kind in RECORD_TYPES}
+    told = [f" | {column.meaning} | {classes[kind][column.name].privacy} |" for kind, column in columns]
     assert [row for row in told if row not in dictionary] == []
     assert [name for name in RECORD_TYPES if f"| `{name}`" not in sources] == []
 

@@ -118,6 +118,8 @@ class _RelationEntry(BaseModel):
     columns: list[Any] = []
     own: dict[str, Definition] = {}
     security_barrier: bool = False
+    privacy: Privacy = Privacy.PUBLIC
+    """The class of every column that is not in a stricter one: rows of single people are closed as a whole."""
 
 
 class _FunctionEntry(BaseModel):
@@ -172,7 +174,13 @@ def _relation(name: str, entry: _RelationEntry, shared: Mapping[str, Definition]
     if idle := sorted(entry.own.keys() - columns.keys()):
         raise DictionaryError(f"{name} has no column {', '.join(idle)}: remove it from its `own` in {DICTIONARY_FILE}")
     grain = entry.grain or _first_line(schema, "views", bare).removeprefix("One row per ")
+    columns = {column: _at_least(entry.privacy, definition) for column, definition in columns.items()}
     return Relation(schema, bare, is_view, grain, entry.use, columns, entry.security_barrier)
+
+
+def _at_least(privacy: Privacy, definition: Definition) -> Definition:
+    strictest = max(privacy, definition.privacy, key=list(Privacy).index)
+    return definition.model_copy(update={"privacy": strictest})
 
 
 def _define(table: str, column: str, entry: _RelationEntry, shared: Mapping[str, Definition]) -> Definition:

@@ -9,7 +9,7 @@ select
     credits as "creditsConsumed",
     http_status as "httpStatus",
     error_code as "errorCode",
-    error_message as "errorMessage",
+    case when status in ('failed', 'timeout', 'error') then error_message end as "errorMessage",
     input_bytes as "inputSize",
     output_bytes as "outputSize",
     input_type as "inputType",

@@ -5,6 +5,6 @@ select
     agent_name as "agentName",
     execution_type as "executionType",
     case when status in ('success', 'partial') then status else 'failed' end as status,
-    error_message as "errorMessage",
+    case when status in ('failed', 'timeout', 'error') then error_message end as "errorMessage",
     event_time as "executedAt"
 from agentmill.executions

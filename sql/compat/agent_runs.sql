@@ -11,7 +11,7 @@ select
     output_tokens,
     cost_usd,
     error_type,
-    error_message,
+    case when status in ('failed', 'timeout', 'error') then error_message end as error_message,
     llm_calls,
     files_modified
 from agentmill.executions

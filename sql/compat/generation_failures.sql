@@ -2,7 +2,7 @@
 select
     execution_id as id,
     error_type,
-    error_message,
+    case when status in ('failed', 'timeout', 'error') then error_message end as error_message,
     attributes ->> 'failure_category' as failure_category,
     attributes ->> 'severity' as severity,
     coalesce(occurrences, 1) as occurrence_count,

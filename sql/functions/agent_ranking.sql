@@ -1,6 +1,7 @@
 -- One row per agent over a range of days (the last 30 by default), best first: by its success rate, shrunken.
 -- Few runs say little, so each agent starts with twenty at the rate p of all: (successes + 20 p) / (runs + 20), the
 -- mean of a beta posterior. Equal rates are ordered by users, then by the cost of a success: `reason` has the words.
+-- The number of users is null where it is not told to the reader: see `user_counts`.
 create function agentmill.agent_ranking(from_day date default null, to_day date default null)
 returns table (
     rank bigint,
@@ -18,7 +19,7 @@ returns table (
     published_at timestamptz,
     is_final boolean
 )
-language sql stable parallel safe
+language sql stable parallel restricted
 as $$
     -- Asked for as scalars, a range finds its days by index; joined, all days would be read.
     with asked as materialized (
@@ -54,7 +55,7 @@ as $$
             total.*,
             everyone.rate as everyone_rate,
             (total.success_count + 20 * everyone.rate) / (total.execution_count + 20) as rate,
-            coalesce(audience.user_count, 0) as user_count,
+            case when audience.agent_id is null then 0 else audience.user_count end as user_count,
             total.cost_usd / nullif(total.success_count, 0) as cost_per_success_usd
         from total
         left join audience using (agent_id)
@@ -80,7 +81,7 @@ as $$
             round((100.0 * shrunken.success_count / shrunken.execution_count), 1),
             round((100 * shrunken.rate)::numeric, 1),
             round((100 * shrunken.everyone_rate)::numeric, 1),
-            shrunken.user_count,
+            coalesce(shrunken.user_count::text, 'few'),
             coalesce('$' || round(shrunken.cost_per_success_usd, 4) || ' a success', 'no cost known')
         ),
         asked.from_day,
@@ -93,7 +94,7 @@ as $$
     cross join lateral agentmill.published_range(asked.from_day, asked.to_day) as published
     window best_first as (
         order by
-            shrunken.rate desc, shrunken.user_count desc, shrunken.cost_per_success_usd nulls last, shrunken.agent_id
+            shrunken.rate desc, shrunken.user_count desc nulls last, shrunken.cost_per_success_usd nulls last, shrunken.agent_id
     )
     order by 1
 $$;

@@ -1,8 +1,9 @@
 -- One row per cell of a group whose total is shown: whether the cell must be hidden so that no total gives it away.
 --
 -- Cells of 1 to minimum - 1 users are hidden, and with them the next larger ones, until the hidden cells are two at least
--- and hold `minimum` users, so that the total less the shown cells tells of no fewer. Zeros are no people: they are shown
--- and do not count. A total below the minimum hides everything. Where users may be in several cells (`overlapping`), sums
+-- and hold `minimum` users beside one in each, so that the total less the shown cells tells of no fewer and leaves several
+-- ways to share them out. Zeros are no people: they are shown and do not count. A total that is too small for that hides
+-- everything, itself included. Where users may be in several cells (`overlapping`), sums
 -- tell nothing of people: then one of the hidden cells holds `minimum` users by itself.
 -- Complementary cell suppression, one-dimensional: Hundepool et al., Statistical Disclosure Control (2012), chapter 4.
 create function agentmill.suppress_cells(user_counts bigint[], minimum bigint, overlapping boolean default false)
@@ -26,7 +27,7 @@ begin atomic
             -- null where not even all cells together are enough
             min(nth) filter (
                 where nth >= small_count
-                and case when overlapping then user_count else users_up_to_it end >= minimum
+                and case when overlapping then user_count else users_up_to_it - nth end >= minimum
             ) as length,
             count(*) as cell_count,
             coalesce(max(small_count), 0) > 0 as is_needed

@@ -1,8 +1,9 @@
 -- Distinct users from one instant to another (half-open), of one agent or of all: exact as long as executions are kept.
+-- Null where the reader may not be told: see `user_counts`.
 create function agentmill.user_count(from_time timestamptz, to_time timestamptz, agent text default null) returns bigint
-language sql stable parallel safe
+language sql stable parallel restricted
 as $$
-    select coalesce(max(user_count), 0)
+    select case when count(*) = 0 then 0 else max(user_count) end
     from agentmill.user_counts(from_time, to_time)
     where agent_id is not distinct from agent
 $$;

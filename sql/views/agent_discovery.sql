@@ -38,11 +38,18 @@ first_agent as (
     group by first_agent_id
 ),
 
+-- A total that would give its paths away is hidden among the first agents as if it were small itself.
 first_agents as (
     select
         array_agg(first_agent_id order by first_agent_id) as first_agent_ids,
-        array_agg(user_count order by first_agent_id) as user_counts
+        array_agg(case when told.is_total_hidden then least(user_count, minimum.size - 1) else user_count end
+            order by first_agent_id) as user_counts
     from first_agent
+    cross join (select agentmill.minimum_group_size() as size) as minimum
+    cross join lateral (
+        select bool_or(is_total_hidden) as is_total_hidden
+        from agentmill.suppress_cells(first_agent.user_counts, minimum.size)
+    ) as told
 ),
 
 start as (
@@ -60,8 +67,17 @@ select
         as user_share,
     case when not hidden.is_hidden then first_agent.days_between_p50[told.cell] end as days_between_p50,
     hidden.is_hidden,
-    case when start.is_hidden then cardinality(first_agent.user_counts) else told.hidden_cell_count end as hidden_cell_count
+    case when start.is_hidden then cardinality(first_agent.user_counts) else told.hidden_cell_count end as hidden_cell_count,
+    published.published_at,
+    published.is_final
 from first_agent
 inner join start using (first_agent_id)
 cross join lateral agentmill.suppress_cells(first_agent.user_counts, (select agentmill.minimum_group_size())) as told
 cross join lateral (select start.is_hidden or told.is_hidden as is_hidden) as hidden
+cross join (
+    select
+        max(published_at) as published_at,
+        bool_and(agentmill.was_over(day, published_at)) as is_final
+    from agentmill.load_ledger
+    where table_name = 'user_activity_daily'
+) as published

@@ -35,17 +35,9 @@ audience as (
     group by agent_id
 ),
 
-rated as (
-    -- The latest word of each user on the agent.
-    select distinct on (user_key, agent_id) user_key, agent_id, rating
-    from agentmill.user_agent_preferences
-    where rating is not null
-    order by user_key, agent_id, event_time desc, source
-),
-
 ratings as (
     select agent_id, count(*) as rating_count, avg(rating)::double precision as rating_avg
-    from rated
+    from agentmill.user_agent_ratings
     group by agent_id
 )
 
@@ -81,10 +73,19 @@ select
     balance.success_count as opening_success_count,
     balance.failure_count as opening_failure_count,
     balance.duration_avg_ms as opening_duration_avg_ms,
-    balance.user_count as opening_user_count
+    balance.user_count as opening_user_count,
+    published.published_at,
+    published.is_final
 from measured
 full join agentmill.agent_opening_balances as balance using (agent_id)
 full join ratings using (agent_id)
 left join version using (agent_id)
 left join audience using (agent_id)
 left join lateral agentmill.wilson_interval(measured.success_count, measured.execution_count) as wilson on true
+cross join (
+    select
+        max(published_at) as published_at,
+        bool_and(agentmill.was_over(day, published_at)) as is_final
+    from agentmill.load_ledger
+    where table_name = 'agent_metrics_daily'
+) as published

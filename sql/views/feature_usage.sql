@@ -1,6 +1,7 @@
 -- One row per week (UTC, from Monday), agent and execution type: its users and runs.
 -- The types of one agent and week are the cells of a group, and a user may be in several. Cells of few users are null, and
--- those that would give them away. Users are null, too, in weeks of which it is not known which types a user ran.
+-- those that would give them away; runs are public, as in the cubes. Users are null, too, in weeks of which it is not known
+-- which types a user ran.
 with used as (
     select week, agent_id, execution_type, count(distinct user_key) as user_count
     from (
@@ -27,6 +28,16 @@ ran as (
     group by 1, 2, 3
 ),
 
+published as (
+    select
+        day - extract(isodow from day)::integer + 1 as week,
+        max(published_at) as published_at,
+        bool_and(agentmill.was_over(day, published_at)) as is_final
+    from agentmill.load_ledger
+    where table_name = 'execution_rollup_daily'
+    group by 1
+),
+
 feature as (
     select
         ran.week,
@@ -48,8 +59,11 @@ select
     agent_id,
     feature.execution_types[told.cell] as execution_type,
     case when feature.is_known and not told.is_hidden then feature.user_counts[told.cell] end as user_count,
-    case when not told.is_hidden then feature.execution_counts[told.cell] end as execution_count,
+    feature.execution_counts[told.cell] as execution_count,
     told.is_hidden,
-    told.hidden_cell_count
+    told.hidden_cell_count,
+    published.published_at,
+    published.is_final
 from feature
+left join published using (week)
 cross join lateral agentmill.suppress_cells(feature.user_counts, (select agentmill.minimum_group_size()), true) as told

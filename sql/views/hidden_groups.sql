@@ -2,11 +2,13 @@
 select view_name, hidden_group_count, hidden_row_count
 from (
     select
-        'user_agent_interactions' as view_name,
+        view_name,
         count(*) as hidden_group_count,
-        coalesce(sum(user_count), 0)::bigint as hidden_row_count
+        sum(user_count)::bigint as hidden_row_count
     from agentmill.agent_user_counts
-    where not agentmill.sees_single_users() and not is_shown
+    cross join (values ('user_agent_interactions'), ('compat.UserAgentInteraction')) as of_users (view_name)
+    where not agentmill.sees_single_users() and not is_shown and user_count > 0
+    group by view_name
     union all
     select 'user_retention_weekly', count(distinct (cohort_week, weeks_since)), count(*)
     from agentmill.user_retention_weekly

@@ -1,5 +1,6 @@
 -- One row per user and agent: what the user ran, when and at what cost, said last, and did in an older application.
 -- Readers who may not see single users see the agents with enough users only; hidden_groups tells how much that leaves out.
+-- Of times they see the day: an exact one would name the execution, and with it everything that the pseudonym hides.
 with pair as (
     select user_key, agent_id from agentmill.user_activity_daily
     union
@@ -68,7 +69,6 @@ preference as (
         user_key,
         agent_id,
         (array_agg(is_favorite order by event_time desc, source) filter (where is_favorite is not null))[1] as is_favorite,
-        (array_agg(rating order by event_time desc, source) filter (where rating is not null))[1] as rating,
         (array_agg(feedback order by event_time desc, source) filter (where feedback is not null))[1] as feedback,
         max(event_time) as said_at
     from latest
@@ -95,25 +95,27 @@ select
     coalesce(activity.active_days, 0) as active_days,
     activity.execution_count::double precision / activity.active_days as executions_per_active_day,
     activity.execution_count::double precision / activity.days_between as executions_per_day,
-    activity.first_execution_at,
-    activity.last_execution_at,
+    date_trunc(told.unit, activity.first_execution_at, 'UTC') as first_execution_at,
+    date_trunc(told.unit, activity.last_execution_at, 'UTC') as last_execution_at,
     busiest_hour.hour as preferred_hour,
     busiest_weekday.weekday as preferred_weekday,
     coalesce(activity.credited_count, 0) as credited_count,
     activity.credits,
     preference.is_favorite,
-    preference.rating,
+    rated.rating,
     preference.feedback,
-    preference.said_at,
+    date_trunc(told.unit, preference.said_at, 'UTC') as said_at,
     coalesce(history.legacy_transaction_count, 0) as legacy_transaction_count,
-    history.first_legacy_transaction_at,
-    history.last_legacy_transaction_at
+    date_trunc(told.unit, history.first_legacy_transaction_at, 'UTC') as first_legacy_transaction_at,
+    date_trunc(told.unit, history.last_legacy_transaction_at, 'UTC') as last_legacy_transaction_at
 from pair
 left join activity using (user_key, agent_id)
 left join busiest_hour using (user_key, agent_id)
 left join busiest_weekday using (user_key, agent_id)
 left join preference using (user_key, agent_id)
+left join agentmill.user_agent_ratings as rated using (user_key, agent_id)
 left join history using (user_key, agent_id)
+cross join (select case when agentmill.sees_single_users() then 'microseconds' else 'day' end as unit) as told
 where
     (select agentmill.sees_single_users())
     or pair.agent_id in (select agent_id from agentmill.agent_user_counts where is_shown)

@@ -123,7 +123,11 @@ def test_a_reader_reads_the_columns_of_its_classes_and_no_others_also_after_a_sw
 
 SEEN = {
     ANALYST: {"select count(*), max(status) from executions", "select error_message from recent_failures"},
-    ONCALL: {"select error_message, stack, user_key, session_key from executions", "select * from recent_failures"},
+    ONCALL: {
+        "select error_message, stack, user_key, session_key from executions",
+        "select * from recent_failures",
+        "select * from user_activity_daily",
+    },
     PRIVACY: {"select * from executions", "select * from erased_users", "select * from access_audit"},
 }
 UNSEEN = {
@@ -137,6 +141,13 @@ UNSEEN = {
         "select feedback from user_agent_preferences",
         "select sample_message from failure_clusters",
         "select count(*) from erased_users",
+        "select kind, count(*) from user_activity_daily, unnest(execution_types) as kind group by 1",
+        "select agent_id, avg(rating) from user_agent_preferences group by 1",
+        "select count(agent_id) from interaction_history",
+        "select rating from user_agent_ratings",
+        "select user_key from user_agent_interactions",
+        'select id from compat."UserAgentInteraction"',
+        'select "userId" from compat."UserAgentInteraction"',
     },
     ONCALL: {
         "select client_ip_prefix from executions",
@@ -170,10 +181,28 @@ def test_what_each_reader_can_ask_and_cannot(swapped, role):
         assert {one for one in refused if allowed(connection, one)} == set()
 
 
+def test_older_names_tell_an_analyst_no_more_messages_than_recent_failures(warehouse):
+    frame = rows(2)
+    frame = frame.with_columns(status=frame["execution_id"].replace_strict({"r0": "failed", "r1": "cancelled"}))
+    load = Load(table="executions", day=DAY, content="two", rows=2)
+    publish_partition(warehouse, load, frame, lambda _: None)
+    with acting(warehouse, ANALYST) as connection:
+        for question in (
+            'select id, "errorMessage" from compat."AgentExecution" order by 1',
+            'select id, "errorMessage" from compat."agentExecutionLogs" order by 1',
+            "select run_id, error_message from compat.agent_runs order by 1",
+        ):
+            assert connection.execute(question).fetchall() == [("r0", "boom"), ("r1", None)]
+
+
 def test_a_login_of_an_analyst_becomes_nothing_else(swapped, login):
     analyst, _ = login(swapped, ANALYST)
+    morning = "select agentmill.user_count(%s::timestamptz, %s::timestamptz + interval '13 hours')"
+    bounds = [f"{DAY}T00:00:00Z"] * 2
+    assert swapped.read(morning, bounds).item() == 1
     with analyst.connect() as connection:
         assert connection.execute("select count(*) from agentmill.executions").fetchone() == (2,)
+        assert connection.execute(morning, bounds).fetchone() == (None,)  # without any `set role`
         assert not any(allowed(connection, f"set role {group}") for group in GROUPS if group != ANALYST)
         refused = UNSEEN[ANALYST] | CLOSED_TO_READERS
         assert {one for one in refused if allowed(connection, one)} == set()

@@ -97,6 +97,12 @@ def connection(warehouse):
 COUNTS = st.lists(st.integers(0, 12), max_size=8)
 
 
+def ways_to_share(users, cells):
+    """Some ways to share out users so that each cell has one at least: two, if there are as many."""
+    spare = users - cells
+    return {(1 + one, 1 + spare - one) for one in range(spare + 1)} if cells >= 2 else {(users,)}
+
+
 def test_no_total_gives_a_hidden_cell_away(connection):
     @settings(max_examples=400)
     @given(COUNTS, st.integers(2, 7), st.booleans())
@@ -108,20 +114,25 @@ def test_no_total_gives_a_hidden_cell_away(connection):
         if not small:
             assert (hidden, is_total_hidden) == (set(), False)
             return
-        enough = max(counts) if overlapping else sum(counts)
-        assert is_total_hidden == (enough < k)
+
+        def is_enough(cells):
+            if overlapping:
+                return max((counts[cell] for cell in cells), default=0) >= k
+            return sum(counts[cell] for cell in cells) >= k + len(cells)
+
+        assert is_total_hidden == (len(people) < 2 or not is_enough(people))
         if is_total_hidden:
             assert len(hidden) == len(counts)
             return
         assert hidden <= people  # zeros are shown
         assert len(hidden) >= 2
-        told = (max if overlapping else sum)(counts[cell] for cell in hidden)
-        assert told >= k
+        assert is_enough(hidden)
+        assert overlapping or len(ways_to_share(sum(counts[cell] for cell in hidden), len(hidden))) > 1
         # The hidden cells are the smallest ones, and one fewer would not do.
         assert max(counts[cell] for cell in hidden) <= min((counts[cell] for cell in people - hidden), default=99)
         largest = max(hidden, key=lambda cell: (counts[cell], cell))
-        rest = [counts[cell] for cell in hidden - {largest}]
-        assert largest in small or len(rest) < 2 or (max if overlapping else sum)(rest) < k
+        rest = hidden - {largest}
+        assert largest in small or len(rest) < 2 or not is_enough(rest)
 
     check()
 
@@ -142,8 +153,11 @@ def test_a_larger_minimum_hides_no_less(connection):
     [
         ([5, 9, 0], set()),
         ([3, 9, 20, 0], {0, 1}),
-        ([3, 3, 20], {0, 1}),
+        ([3, 4, 20], {0, 1}),
+        ([3, 3, 20], {0, 1, 2}),  # 6 of two that are one at least leave too little
         ([1, 2, 20, 20], {0, 1, 2}),
+        ([1, 1, 1, 1, 1, 100], {0, 1, 2, 3, 4, 5}),  # 5 of five would be one each
+        ([1, 1, 1, 1, 1], {0, 1, 2, 3, 4}),
         ([4, 0, 0], {0, 1, 2}),
         ([0, 0], set()),
         ([], set()),
@@ -160,7 +174,7 @@ def hide(counts, k):
     if not small:
         return set()
     for length in range(max(2, len(small)), len(people) + 1):
-        if sum(counts[place] for place in people[:length]) >= k:
+        if sum(counts[place] for place in people[:length]) >= k + length:
             return set(people[:length])
     return set(range(len(counts)))
 
@@ -191,6 +205,23 @@ RUNS = st.lists(
 )
 
 
+def hide_of_week(column, cohorts, hidden_cohorts, week, k):
+    """Cohorts whose active users of a week are hidden, so that the total of the week gives none away."""
+    small = {
+        start
+        for start, active in column.items()
+        if start in hidden_cohorts or hide([active, cohorts[start] - active], k)
+    }
+    order = sorted(
+        column, key=lambda start: (start not in small, column[start] == 0, start == week, column[start], start)
+    )
+    for length in range(len(small), len(order) + 1):
+        total = sum(column[start] for start in order[:length])
+        if not small or total == 0 or (length >= 2 and total >= k + length):
+            return set(order[:length])
+    return set(order)
+
+
 def test_retention_is_what_a_recount_tells(connection):
     load(connection)
 
@@ -205,20 +236,126 @@ def test_retention_is_what_a_recount_tells(connection):
                 weeks[row["user_key"]].add(week_of(row["event_time"]))
         cohorts = Counter(min(of_user) for of_user in weeks.values())
         starts = sorted(cohorts)
-        hidden = {starts[place] for place in hide([cohorts[start] for start in starts], k)}
+        hidden = {starts[place] for place in hide([cohorts[start] for start in starts], max(k, 3))}
+        cells = {
+            (start, start + timedelta(weeks=since)): sum(
+                min(of_user) == start and start + timedelta(weeks=since) in of_user for of_user in weeks.values()
+            )
+            for start in starts
+            for since in range((LAST_DAY - start).days // 7 + 1)
+        }
+        hidden_cells = set()
+        for week in {week for _, week in cells}:
+            column = {start: active for (start, of), active in cells.items() if of == week}
+            hidden_cells |= {(start, week) for start in hide_of_week(column, cohorts, hidden, week, k)}
+        hidden |= {start for start, week in hidden_cells if start == week}
         expected = []
         for start in starts:
             for since in range((LAST_DAY - start).days // 7 + 1):
                 week, size = start + timedelta(weeks=since), cohorts[start]
-                active = sum(min(of_user) == start and week in of_user for of_user in weeks.values())
-                is_hidden = start in hidden or bool(hide([active, size - active], k))
+                active = cells[start, week]
+                is_hidden = start in hidden or (start, week) in hidden_cells
                 shown = (None,) * 3 if is_hidden else (active, size - active, active / size)
                 is_complete = week + timedelta(days=6) <= LAST_DAY
                 size_shown = None if start in hidden else size
                 expected.append((start, since, week, size_shown, *shown, is_complete, is_hidden, 2 if is_hidden else 0))
-        assert [tuple(row.values()) for row in rows_of(connection, "user_retention_weekly", "1, 2")] == expected
+        assert [tuple(row.values())[:-1] for row in rows_of(connection, "user_retention_weekly", "1, 2")] == expected
 
     check()
+
+
+def test_no_total_of_a_week_gives_a_hidden_cohort_away(connection):
+    load(connection)
+
+    @settings(max_examples=60)
+    @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 14), st.booleans()), max_size=80), st.integers(2, 5))
+    def check(came, k):
+        rows = [
+            ran(MONDAY + timedelta(weeks=week, minutes=minute), f"u{number % 30}", status="success")
+            for number, (week, minute, is_in) in enumerate(came)
+            if is_in
+        ]
+        fill(connection, rows)
+        let(connection, k)
+        told = connection.execute(
+            "select total, total - coalesce(shown, 0) from ("
+            "select agentmill.user_count(week::timestamp at time zone 'UTC', (week + 7)::timestamp at time zone 'UTC'),"
+            " sum(case when weeks_since = 0 then cohort_user_count else active_user_count end)"
+            " from agentmill.user_retention_weekly group by week) as told (total, shown)"
+        )
+        assert all(not 0 < rest < k or total < k for total, rest in told)
+
+    check()
+
+
+def test_a_week_is_complete_when_it_and_all_days_before_it_were_over(connection):
+    fill(connection, users(5))
+    for day, at in ((MONDAY, 30), (MONDAY + timedelta(days=6), 30), (MONDAY + timedelta(days=13), 20)):
+        load(connection, day.date())
+        connection.execute(
+            "update agentmill.load_ledger set published_at = %s where day = %s",
+            [day + timedelta(hours=at), day.date()],
+        )
+    told = [(row["weeks_since"], row["is_complete"]) for row in rows_of(connection, "user_retention_weekly")]
+    assert told == [(0, True), (1, False)]
+
+
+def test_views_of_users_and_agents_say_when_they_were_published(connection):
+    fill(connection, users(5))
+    over, too_early = MONDAY + timedelta(hours=30), MONDAY + timedelta(days=9, hours=10)
+    for table in ("user_activity_daily", "agent_metrics_daily", "execution_rollup_daily"):
+        for day, at in ((MONDAY, over), (MONDAY + timedelta(days=9), too_early)):
+            connection.execute(
+                "insert into agentmill.load_ledger values (%s, %s, gen_random_uuid(), '', 0, '', null, %s)",
+                [table, day.date(), at],
+            )
+    as_of = {view: rows_of(connection, view, "1")[0] for view in ("agents", "agent_discovery", "feature_usage")}
+    told = {view: (row["published_at"], row["is_final"]) for view, row in as_of.items()}
+    assert told == {
+        "agents": (too_early, False),
+        "agent_discovery": (too_early, False),
+        "feature_usage": (over, True),  # of its week
+    }
+    assert rows_of(connection, "user_retention_weekly")[0]["published_at"] == too_early
+
+
+def test_readers_are_told_of_whole_days_and_enough_users(warehouse, connection):
+    fill(connection, [*users(5, "large"), *users(4, "small")])
+    day, end = MONDAY, MONDAY + timedelta(days=1)
+    question = "select agentmill.user_count(%s, %s, %s)"
+
+    def counts(connection, start):
+        agents = ("large", "small", "none", None)
+        return [connection.execute(question, [start, end, agent]).fetchone()[0] for agent in agents]
+
+    assert counts(connection, day) == [5, 4, 0, 9]
+    with warehouse.connect() as reader:
+        reader.execute("set role agentmill_analyst")
+        assert counts(reader, day) == [5, None, 0, 9]
+        ranking = {row["agent_id"]: row for row in rows_of(reader, "agent_ranking", "1")}
+        assert {agent: row["user_count"] for agent, row in ranking.items()} == {"large": 5, "small": None}
+        assert ranking["small"]["rank"] == 2  # what is not known is ranked last
+        assert "few users" in ranking["small"]["reason"]
+        reader.execute("set agentmill.timezone = 'Asia/Kathmandu'")
+        midnight = datetime(2026, 3, 16, tzinfo=ZoneInfo("Asia/Kathmandu"))
+        for start, until, whole in (
+            (midnight, midnight + timedelta(days=2), True),
+            (day, end, True),
+            (day, end + timedelta(hours=12), False),
+        ):
+            asked = reader.execute("select user_count from agentmill.user_counts(%s, %s)", [start, until]).fetchall()
+            assert any(count for (count,) in asked) == whole
+        reader.execute("reset role")
+        assert counts(reader, day) == [5, 4, 0, 9]
+
+
+def test_readers_see_days_not_instants_of_single_users(warehouse, connection):
+    fill(connection, users(5))
+    times = "select distinct first_execution_at from user_agent_interactions"
+    with ask(warehouse, times, role="agentmill_analyst") as answer:
+        assert list(answer.rows) == [(MONDAY,)]
+    with ask(warehouse, times, role="agentmill_privacy") as answer:
+        assert len(list(answer.rows)) == 5
 
 
 def test_discovery_is_what_a_recount_tells(connection):
@@ -239,7 +376,13 @@ def test_discovery_is_what_a_recount_tells(connection):
             paths[ordered[0], second].append(waited)
         firsts = sorted({first for first, _ in paths})
         totals = {first: sum(len(users) for path, users in paths.items() if path[0] == first) for first in firsts}
-        hidden_firsts = {firsts[place] for place in hide([totals[first] for first in firsts], k)}
+
+        def told_total(first):
+            counts = [len(users) for path, users in paths.items() if path[0] == first]
+            is_known_too_well = 0 < min(counts) < k and (len(counts) < 2 or sum(counts) < k + len(counts))
+            return min(totals[first], k - 1) if is_known_too_well else totals[first]
+
+        hidden_firsts = {firsts[place] for place in hide([told_total(first) for first in firsts], k)}
         expected = {}
         for first in firsts:
             seconds = sorted((path[1] for path in paths if path[0] == first), key=lambda agent: (agent is None, agent))
@@ -252,7 +395,7 @@ def test_discovery_is_what_a_recount_tells(connection):
                 shown = (None,) * 3 if is_hidden else (len(users), len(users) / totals[first], middle)
                 total = None if first in hidden_firsts else totals[first]
                 expected[first, second] = (total, *shown, is_hidden, count)
-        told = [tuple(row.values()) for row in rows_of(connection, "agent_discovery")]
+        told = [tuple(row.values())[:-2] for row in rows_of(connection, "agent_discovery")]
         assert len(told) == len(expected)
         for first, second, *values in told:
             assert values == pytest.approx(list(expected[first, second]))
@@ -276,8 +419,8 @@ def test_feature_usage_is_what_a_recount_tells(connection):
         hidden = Counter()
         for row in told:
             cell = row["week"], row["agent_id"], row["execution_type"]
-            shown = (None, None) if row["is_hidden"] else (len(users[cell]), runs[cell])
-            assert (row["user_count"], row["execution_count"]) == shown
+            assert row["user_count"] == (None if row["is_hidden"] else len(users[cell]))
+            assert row["execution_count"] == runs[cell]
             assert row["is_hidden"] or not 0 < len(users[cell]) < k
             hidden[cell[:2]] += row["is_hidden"]
         assert all(row["hidden_cell_count"] == hidden[row["week"], row["agent_id"]] for row in told)
@@ -324,7 +467,7 @@ def users(count, agent="a", **overrides):
 
 
 def test_who_may_not_see_single_users_sees_agents_of_enough_users_only(warehouse, connection):
-    fill(connection, [*users(5, "large"), *users(4, "small"), *users(1, "tiny")])
+    fill(connection, [*users(5, "large"), *users(4, "small"), *users(1, "tiny"), ran(MONDAY, None, "nobody")])
     everything = "select agent_id, count(*) from agentmill.user_agent_interactions group by 1 order by 1"
     assert connection.execute(everything).fetchall() == [("large", 5), ("small", 4), ("tiny", 1)]
     assert "user_agent_interactions" not in {row["view_name"] for row in rows_of(connection, "hidden_groups", "1")}
@@ -332,6 +475,8 @@ def test_who_may_not_see_single_users_sees_agents_of_enough_users_only(warehouse
         assert list(answer.rows) == [("large", 5)]
     with ask(warehouse, "select * from hidden_groups where view_name = 'user_agent_interactions'") as answer:
         assert list(answer.rows) == [("user_agent_interactions", 2, 5)]
+    with ask(warehouse, "select * from hidden_groups where view_name = 'compat.UserAgentInteraction'") as answer:
+        assert list(answer.rows) == [("compat.UserAgentInteraction", 2, 5)]
     connection.execute("do $$ begin create role agentmill_privacy; exception when duplicate_object then null; end $$")
     connection.execute("grant usage on schema agentmill to agentmill_privacy")
     connection.execute("grant select on all tables in schema agentmill to agentmill_privacy")
@@ -347,11 +492,11 @@ def test_a_function_of_the_reader_is_not_shown_what_the_view_hides(connection):
     )
     seen = []
     connection.add_notice_handler(lambda notice: seen.append(notice.message_primary))
-    connection.execute("select count(*) from agentmill.user_agent_interactions where public.spy(user_key)")
+    connection.execute("select count(*) from agentmill.user_agent_interactions where public.spy(agent_id)")
     assert len(seen) == 4
     seen.clear()
     connection.execute("set role agentmill_analyst")
-    connection.execute("select count(*) from agentmill.user_agent_interactions where public.spy(user_key)")
+    connection.execute("select count(*) from agentmill.user_agent_interactions where public.spy(agent_id)")
     assert seen == []
 
 
@@ -395,6 +540,7 @@ def test_an_agent_is_told_whole_and_its_opening_balance_apart(warehouse, connect
         ("a0", "web", 2, 3),
         ("a1", "app", 1, 4),
         ("a2", "app", 1, 5),
+        ("a0", "web", 24, None),  # takes nothing back
     ):
         said = {
             "user_key": user,
@@ -406,9 +552,12 @@ def test_an_agent_is_told_whole_and_its_opening_balance_apart(warehouse, connect
         }
         frame = as_frame([{**said, "event_time": MONDAY + timedelta(hours=hour)}], USER_AGENT_PREFERENCES.schema)
         ratings.append(frame)
-    load_of_ratings = Load(table=USER_AGENT_PREFERENCES.name, day=MONDAY.date(), content="one", rows=4)
-    publish_partition(warehouse, load_of_ratings, pl.concat(ratings), lambda _: None)
+    for day, frame in (MONDAY, pl.concat(ratings[:-1])), (MONDAY + timedelta(days=1), ratings[-1]):
+        load_of_ratings = Load(table=USER_AGENT_PREFERENCES.name, day=day.date(), content="one", rows=frame.height)
+        publish_partition(warehouse, load_of_ratings, frame, lambda _: None)
     agent, gone = rows_of(connection, "agents", "1")
+    stars = "select rating from agentmill.user_agent_interactions where rating is not null order by user_key"
+    assert connection.execute(stars).fetchall() == [(3,), (4,), (5,)]
     assert (agent["agent_name"], agent["agent_versions"]) == ("newest", ["1", "2"])
     assert (agent["first_executed_at"], agent["last_executed_at"]) == (MONDAY, MONDAY + timedelta(days=1))
     assert (agent["execution_count"], agent["success_count"], agent["failure_count"]) == (11, 9, 2)
