@@ -27,7 +27,7 @@ def compat(warehouse):
 
     def ask(query):
         with warehouse.connect() as connection:
-            connection.execute("set role agentmill_analyst")
+            connection.execute("set role agentmill_oncall")
             connection.execute("set search_path = compat")
             return connection.execute(query).fetchall()
 
