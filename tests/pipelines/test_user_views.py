@@ -57,11 +57,11 @@ def fill(connection, rows):
             copy_frame(connection, tables[name], "agentmill", name)
 
 
-def load(connection, last_day=LAST_DAY):
+def load(connection, last_day=LAST_DAY, table=USER_DAILY):
     connection.execute(
         "insert into agentmill.load_ledger (table_name, day, load_id, content_sha256, row_count, code_version) "
-        "values ('user_activity_daily', %s, gen_random_uuid(), '', 0, '')",
-        [last_day],
+        "values (%s, %s, gen_random_uuid(), '', 0, '')",
+        [table, last_day],
     )
 
 
@@ -324,6 +324,7 @@ def test_views_of_users_and_agents_say_when_they_were_published(connection):
 
 def test_readers_are_told_of_whole_days_and_enough_users(warehouse, connection):
     fill(connection, [*users(5, "large"), *users(4, "small")])
+    load(connection, MONDAY.date(), CUBE_DAILY)
     day, end = MONDAY, MONDAY + timedelta(days=1)
     question = "select agentmill.user_count(%s, %s, %s)"
 
