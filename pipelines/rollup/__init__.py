@@ -111,7 +111,10 @@ def compute(executions: pl.DataFrame, categorize: Categorize, prices: PriceBook)
 
 
 def judge(tables: dict[str, pl.DataFrame], executions: pl.DataFrame) -> Verdict:
-    """Every table tells the same totals: hours and quarters add up to the day, models to agents, all to executions."""
+    """Every table tells the same totals: hours and quarters add up to the day, models to agents, all to executions.
+
+    And the same users, who are counted once each.
+    """
     truth = executions.select(additive_metrics()).row(0, named=True)
     truth |= {sketch: executions[column].count() for sketch, column in _SKETCHES.items()}
     identified = {"execution_count": executions["user_key"].count()}
@@ -120,6 +123,14 @@ def judge(tables: dict[str, pl.DataFrame], executions: pl.DataFrame) -> Verdict:
         for name, table in tables.items()
         for column, total in (identified if name == USER_DAILY else truth).items()
         if column in table.columns and _total(table[column]) != (total or 0)
+    ]
+    active = tables[USER_DAILY]
+    users = {
+        f"{AGENT_DAILY}.user_count": (_total(tables[AGENT_DAILY]["user_count"]), active.height),
+        f"{USER_DAILY}.user_key": (active["user_key"].n_unique(), executions["user_key"].drop_nulls().n_unique()),
+    }
+    findings += [
+        Finding(rule=f"{name} adds up", failed=1, of=1) for name, (told, true) in users.items() if told != true
     ]
     return Verdict(
         check="rollups_conserve",

@@ -17,6 +17,7 @@ from pipelines.rollup import (
     CUBE,
     MODEL_DAILY,
     TABLES,
+    USER_DAILY,
     compute,
     judge,
 )
@@ -164,6 +165,17 @@ def test_tables_that_contradict_each_other_are_told():
     verdict = judge(broken, as_frame(rows, EXECUTION))
     assert verdict.blocks
     assert "execution_rollup_hourly.execution_count adds up" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"), [(AGENT_DAILY, "user_count", 1), (USER_DAILY, "user_key", "somebody else")]
+)
+def test_users_that_are_not_those_of_the_executions_are_told(table, column, value):
+    rows = [ran(1, user_key="u1"), ran(2, user_key="u2"), ran(3)]
+    made = tables(*rows)
+    assert judge(made, as_frame(rows, EXECUTION)).passed
+    broken = made | {table: made[table].with_columns(pl.lit(value).alias(column))}
+    assert judge(broken, as_frame(rows, EXECUTION)).message == f"{table}.{column} adds up: it does not"
 
 
 @pytest.fixture
