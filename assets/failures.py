@@ -21,7 +21,7 @@ _TOP = 10
 @guarded
 def failure_clusters(mill: Mill) -> dg.MaterializeResult:
     """Signatures that are one failure, over all days. Grain: cluster."""
-    clusters = publish_clusters(mill.warehouse).sort("occurrence_count", descending=True)
+    clusters = publish_clusters(mill.warehouse, mill.settings.failures).sort("occurrence_count", descending=True)
     top = clusters.head(_TOP).select("cluster_id", "category", "occurrence_count", "user_count", "template").rows()
     return dg.MaterializeResult(
         metadata={

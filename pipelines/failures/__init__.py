@@ -1,164 +1,98 @@
-"""Failures with an identity: daily facts per signature, and the clusters derived from all of them."""
+"""Failures with an identity: daily facts by signature; clusters and what is different about them, of all days."""
 
 import polars as pl
 
-from pipelines.execution import TEXTS, TIMESTAMP
-from pipelines.failures.classify import categorize, classify
-from pipelines.failures.cluster import cluster
-from pipelines.failures.fingerprint import identify, normalise
-from pipelines.failures.text import failure_text, is_failure
+from pipelines.failures.cluster import Clusters, cluster
+from pipelines.failures.differences import find_differences
+from pipelines.failures.facts import (
+    COLUMNS,
+    DIMENSIONS,
+    FACTS,
+    OCCURRENCES,
+    SIGNATURES,
+    categorize_failures,
+    derive_facts,
+    edge_times,
+    read_facts,
+    signature_facts,
+)
+from pipelines.failures.summary import summarise
+from pipelines.rollup import CUBE_DAILY
+from pipelines.settings import FailureSettings
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents, while_made_of
 from pipelines.warehouse.publish import replace_rows
 
-SIGNATURES = "failure_signatures_daily"
+__all__ = [
+    "CLUSTERS",
+    "COLUMNS",
+    "FACTS",
+    "OCCURRENCES",
+    "SIGNATURES",
+    "categorize_failures",
+    "derive_clusters",
+    "derive_facts",
+    "edge_times",
+    "publish_clusters",
+    "read_facts",
+    "signature_facts",
+]
+
 CLUSTERS = "failure_clusters"
+CLUSTER_SIGNATURES = "failure_cluster_signatures"
+DIFFERENCES = "failure_differences"
 
-COLUMNS = (
-    "event_time",
-    "source",
-    "execution_id",
-    "status",
-    "error_type",
-    "error_message",
-    "stack",
-    "agent_id",
-    "agent_version",
-    "model",
-    "user_key",
-    "occurrences",
-)
-"""What is read of an execution."""
-
-_SAMPLES = 5
-_AFFECTED = ("agent_ids", "agent_versions", "models")
-FACTS = pl.Schema(
-    {
-        "day": pl.Date(),
-        "signature_id": pl.String(),
-        "template": pl.String(),
-        "match_key": pl.String(),
-        "category": pl.String(),
-        "severity": pl.String(),
-        "fault_domain": pl.String(),
-        "occurrence_count": pl.Int64(),
-        "reported_count": pl.Int64(),
-        "first_seen_at": TIMESTAMP,
-        "second_seen_at": TIMESTAMP,
-        "third_seen_at": TIMESTAMP,
-        "previous_seen_at": TIMESTAMP,
-        "last_seen_at": TIMESTAMP,
-        "agent_ids": TEXTS,
-        "agent_versions": TEXTS,
-        "models": TEXTS,
-        "user_keys": TEXTS,
-        "sample_message": pl.String(),
-        "sample_execution_ids": TEXTS,
-    }
-)
-"""Grain: one UTC day and signature. `reported_count` adds the repetitions that a source counts without telling their
-times. Of many occurrences, the first three and the last two are all that a rule across days can need; `edge_times`
-lists those there are."""
+_CUBED = [name for name in DIMENSIONS if name != "release"]
+EXECUTION_COUNTS = pl.Schema({"day": pl.Date(), **dict.fromkeys(_CUBED, pl.String()), "execution_count": pl.Int64()})
+"""Grain: UTC day and cell of the dimensions that the cubes have."""
 
 
-def categorize_failures(executions: pl.DataFrame) -> pl.Series:
-    """The failure category of each execution; null where it is no failure."""
-    return categorize(executions.select(pl.when(is_failure()).then(failure_text())).to_series())
+_DEFAULTS = FailureSettings()
 
 
-def publish_clusters(warehouse: Warehouse) -> pl.DataFrame:
-    """Derive the clusters from the facts of all days, publish them, and return them."""
+def publish_clusters(warehouse: Warehouse, settings: FailureSettings = _DEFAULTS) -> pl.DataFrame:  # noqa: ARG001
+    """Derive the clusters and what belongs to them from the facts of all days, publish them, and return them."""
     contents = table_contents(warehouse, SIGNATURES)
-    clusters = derive_clusters(read_facts(warehouse))
-    load = Load(table=CLUSTERS, day=ALL_DAYS, content=content_digest(CLUSTERS, contents), rows=clusters.height)
-    replace_rows(warehouse, [(load, clusters)], basis=while_made_of(SIGNATURES, contents))
-    return clusters
+    tables = derive_clusters(read_facts(warehouse), read_execution_counts(warehouse))
+    content = content_digest(CLUSTERS, contents)
+    loads = [(Load(table=name, day=ALL_DAYS, content=content, rows=rows.height), rows) for name, rows in tables.items()]
+    replace_rows(warehouse, loads, basis=while_made_of(SIGNATURES, contents))
+    return tables[CLUSTERS]
 
 
-def read_facts(warehouse: Warehouse) -> pl.DataFrame:
-    """All daily failure facts, ordered by day and signature."""
-    facts = warehouse.read("select * from agentmill.failure_signatures_daily order by day, signature_id")
-    return facts.match_to_schema(FACTS) if facts.height else FACTS.to_frame()
-
-
-def signature_facts(executions: pl.DataFrame) -> pl.DataFrame:
-    """One row per UTC day and signature: how often, when, and who was hit. A pure function of the executions."""
-    failures = executions.filter(is_failure()).sort("event_time", "source", "execution_id")
-    failures = failures.with_columns(failure_text().alias("text"), day=pl.col("event_time").dt.date())
-    failures = failures.with_columns(*identify(failures["text"], failures["stack"]))
-    times = pl.col("event_time")
-    facts = failures.group_by("day", "signature_id").agg(
-        pl.col("match_key", "stack").first(),
-        occurrence_count=pl.len().cast(pl.Int64),
-        reported_count=pl.max_horizontal(pl.col("occurrences").fill_null(1), 1).sum(),
-        first_seen_at=times.first(),
-        second_seen_at=times.get(1, null_on_oob=True),
-        third_seen_at=times.get(2, null_on_oob=True),
-        previous_seen_at=times.get(-2, null_on_oob=True),
-        last_seen_at=times.last(),
-        agent_ids=_distinct("agent_id"),
-        agent_versions=_distinct("agent_version"),
-        models=_distinct("model"),
-        user_keys=_distinct("user_key"),
-        sample_message=pl.col("text").first(),
-        sample_execution_ids=pl.col("execution_id").head(_SAMPLES),
+def read_execution_counts(warehouse: Warehouse) -> pl.DataFrame:
+    """All executions, counted by day and dimension."""
+    cells = ", ".join(["day", *_CUBED])
+    counts = warehouse.read(
+        f"select {cells}, sum(execution_count)::bigint as execution_count from agentmill.{CUBE_DAILY} group by {cells}"  # noqa: S608 - our own words
     )
-    kinds = classify(facts["match_key"]).select("category", "severity", "fault_domain")
-    templates = normalise(facts["sample_message"], facts["stack"])["template"]
-    return facts.with_columns(*kinds, templates).select(FACTS.names()).sort("day", "signature_id")
+    return counts.match_to_schema(EXECUTION_COUNTS) if counts.height else EXECUTION_COUNTS.to_frame()
 
 
-def edge_times() -> pl.Expr:
-    """The occurrence times that a row of FACTS tells, each occurrence once."""
-    names = ("first_seen_at", "second_seen_at", "third_seen_at", "previous_seen_at", "last_seen_at")
-    first, second, third, previous, last = (pl.col(name) for name in names)
-    count = pl.col("occurrence_count")
-    return (
-        pl.when(count == 1)
-        .then(pl.concat_list(first))
-        .when(count == 2)  # noqa: PLR2004
-        .then(pl.concat_list(first, last))
-        .when(count == 3)  # noqa: PLR2004
-        .then(pl.concat_list(first, second, last))
-        .when(count == 4)  # noqa: PLR2004
-        .then(pl.concat_list(first, second, third, last))
-        .otherwise(pl.concat_list(first, second, third, previous, last))
-    )
-
-
-def derive_clusters(facts: pl.DataFrame) -> pl.DataFrame:
-    """One row per cluster over the facts of all days; their order does not matter.
+def derive_clusters(facts: pl.DataFrame, executions: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The tables about clusters, by name, over the facts and execution counts of all days, in whatever order.
 
     A cluster's id is the signature of its earliest member (day, then id), so every id ever published is one of its
-    `signature_ids`. Its words are those of its most frequent member.
+    `signature_ids`.
     """
-    members = cluster(facts.select("signature_id", "match_key", "day")).members.select("signature_id", "cluster_id")
-    rows = (
-        facts.join(members, on="signature_id")
-        .sort("day", "signature_id")
-        .with_columns(total=pl.col("occurrence_count").sum().over("signature_id"))
-    )
-    words = pl.col("template", "category", "severity", "fault_domain", "sample_message")
-    return (
-        rows.group_by("cluster_id")
-        .agg(
-            words.sort_by("total", "day", "signature_id", descending=[True, False, False]).first(),
-            signature_ids=_distinct("signature_id"),
-            occurrence_count=pl.col("occurrence_count").sum(),
-            reported_count=pl.col("reported_count").sum(),
-            day_count=pl.col("day").n_unique().cast(pl.Int64),
-            first_seen_at=pl.col("first_seen_at").min(),
-            last_seen_at=pl.col("last_seen_at").max(),
-            user_count=pl.col("user_keys").list.explode().drop_nulls().n_unique().cast(pl.Int64),
-            **{
-                name: pl.col(name).list.explode().drop_nulls().unique().sort()
-                for name in ("agent_ids", "agent_versions", "models")
-            },
-            sample_execution_ids=pl.col("sample_execution_ids").list.explode().head(_SAMPLES),
-        )
-        .sort("cluster_id")
-    )
+    found = find_clusters(facts)
+    activity = executions.group_by("day").agg(pl.col("execution_count").sum())
+    return {
+        CLUSTERS: summarise(facts, found.members, activity),
+        CLUSTER_SIGNATURES: _aliases(facts, found.members),
+        DIFFERENCES: find_differences(facts, found.members, executions),
+    }
 
 
-def _distinct(column: str) -> pl.Expr:
-    return pl.col(column).drop_nulls().unique().sort()
+def find_clusters(facts: pl.DataFrame) -> Clusters:
+    """The clusters of all signatures."""
+    return cluster(facts.select("signature_id", "match_key", "day"))
+
+
+def _aliases(facts: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+    """One row per signature ever published, and the cluster it belongs to."""
+    counted = facts.group_by("signature_id").agg(
+        pl.col("day").min().alias("first_day"), pl.col("occurrence_count").sum()
+    )
+    named = members.select("signature_id", "cluster_id").join(counted, on="signature_id", how="left")
+    return named.select("signature_id", "cluster_id", "first_day", "occurrence_count").sort("signature_id")

@@ -96,8 +96,8 @@ def erase(user_keys: Sequence[str], settings: Settings, lake: Lake, warehouse: W
     told.rebuilt_days = sorted({*told.rebuilt_days, *strike_rows(warehouse, user_keys, work.prices)})
     with warehouse.connect() as connection:
         forget(connection, list(user_keys))
-    publish_clusters(warehouse)
-    publish_candidates(warehouse)
+    publish_clusters(warehouse, settings.failures)
+    publish_candidates(warehouse, settings.failures)
     write_failure_report(warehouse, settings.reports)
     write_regression_report(warehouse, settings.reports)
     if left := {table: rows for table, rows in count_rows(warehouse, user_keys).items() if rows}:

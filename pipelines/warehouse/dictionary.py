@@ -118,6 +118,7 @@ class _RelationEntry(BaseModel):
     columns: list[Any] = []
     own: dict[str, Definition] = {}
     security_barrier: bool = False
+    append_only: bool = False
     privacy: Privacy = Privacy.PUBLIC
     """The class of every column that is not in a stricter one: rows of single people are closed as a whole."""
 
@@ -127,6 +128,7 @@ class _FunctionEntry(BaseModel):
 
     call: str
     use: str
+    roles: list[str] = []
 
 
 class _Content(BaseModel):

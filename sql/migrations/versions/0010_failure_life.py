@@ -56,6 +56,9 @@ alter table agentmill.failure_clusters
     add column environments text[] not null default '{}',
     add column releases text[] not null default '{}',
     add column failure_share double precision,
+    add column last_week_count bigint not null default 0,
+    add column week_before_count bigint not null default 0,
+    add column trend text not null default 'unknown',
     add column session_count bigint not null default 0,
     add column ended_session_count bigint not null default 0,
     add column shaped_count bigint not null default 0,
@@ -233,6 +236,60 @@ create table agentmill.regression_cases (
 """
 
 _DOWNGRADE = """
+create temporary table merged_facts on commit drop as
+with seen as (
+    select day, signature_id, array_agg(at order by at) as times
+    from agentmill.failure_signatures_daily as fact
+    cross join lateral unnest(
+        case least(occurrence_count, 5)
+            when 1 then array[first_seen_at]
+            when 2 then array[first_seen_at, last_seen_at]
+            when 3 then array[first_seen_at, second_seen_at, last_seen_at]
+            when 4 then array[first_seen_at, second_seen_at, third_seen_at, last_seen_at]
+            else array[first_seen_at, second_seen_at, third_seen_at, previous_seen_at, last_seen_at]
+        end
+    ) as at
+    group by day, signature_id
+),
+
+hit as (
+    select day, signature_id, array_agg(distinct user_key order by user_key) as user_keys
+    from agentmill.failure_signatures_daily cross join lateral unnest(user_keys) as user_key
+    group by day, signature_id
+),
+
+merged as (
+    select
+        day,
+        signature_id,
+        min(template) as template,
+        min(match_key) as match_key,
+        min(category) as category,
+        min(severity) as severity,
+        min(fault_domain) as fault_domain,
+        sum(occurrence_count)::bigint as occurrence_count,
+        sum(reported_count)::bigint as reported_count,
+        array_remove(array_agg(distinct agent_id), null) as agent_ids,
+        array_remove(array_agg(distinct agent_version), null) as agent_versions,
+        array_remove(array_agg(distinct model), null) as models,
+        min(sample_message) as sample_message
+    from agentmill.failure_signatures_daily
+    group by day, signature_id
+),
+
+sampled as (
+    select distinct on (day, signature_id) day, signature_id, sample_execution_ids
+    from agentmill.failure_signatures_daily
+    order by day, signature_id, first_seen_at
+)
+
+select merged.*, seen.times, coalesce(hit.user_keys, '{}') as user_keys, sampled.sample_execution_ids
+from merged
+inner join seen using (day, signature_id)
+inner join sampled using (day, signature_id)
+left join hit using (day, signature_id);
+truncate agentmill.failure_signatures_daily;
+
 drop table
     agentmill.regression_cases, agentmill.regression_results, agentmill.regression_result_files,
     agentmill.candidate_reviews, agentmill.regression_candidates, agentmill.signature_aliases,
@@ -241,9 +298,8 @@ drop table
 delete from agentmill.load_ledger
 where table_name in (
     'regression_cases', 'regression_candidates', 'failure_differences', 'failure_transitions', 'failure_states',
-    'failure_cluster_signatures', 'failure_occurrences', 'failure_signatures_daily', 'failure_clusters'
+    'failure_cluster_signatures', 'failure_occurrences'
 );
-truncate agentmill.failure_signatures_daily, agentmill.failure_clusters;
 alter table agentmill.failure_clusters
     drop column title,
     drop column is_retryable,
@@ -252,6 +308,9 @@ alter table agentmill.failure_clusters
     drop column environments,
     drop column releases,
     drop column failure_share,
+    drop column last_week_count,
+    drop column week_before_count,
+    drop column trend,
     drop column session_count,
     drop column ended_session_count,
     drop column shaped_count,
@@ -268,11 +327,26 @@ alter table agentmill.failure_signatures_daily
     drop column ended_session_count,
     drop column shaped_count,
     drop column same_input_count,
-    add column agent_ids text[] not null,
-    add column agent_versions text[] not null,
-    add column models text[] not null,
+    add column agent_ids text[],
+    add column agent_versions text[],
+    add column models text[];
+drop index agentmill.failure_signatures_daily_signature_id_idx;
+insert into agentmill.failure_signatures_daily (
+    day, signature_id, template, match_key, category, severity, fault_domain, occurrence_count, reported_count,
+    first_seen_at, second_seen_at, third_seen_at, previous_seen_at, last_seen_at, agent_ids, agent_versions, models,
+    user_keys, sample_message, sample_execution_ids
+)
+select
+    day, signature_id, template, match_key, category, severity, fault_domain, occurrence_count, reported_count,
+    times[1], times[2], times[3], times[cardinality(times) - 1], times[cardinality(times)], agent_ids, agent_versions,
+    models, user_keys, sample_message, sample_execution_ids
+from merged_facts;
+drop table merged_facts;
+alter table agentmill.failure_signatures_daily
+    alter column agent_ids set not null,
+    alter column agent_versions set not null,
+    alter column models set not null,
     add primary key (day, signature_id);
-drop index if exists agentmill.failure_signatures_daily_signature_id_idx;
 create table agentmill.regression_candidates (
     candidate_id text primary key,
     cluster_id text not null,
