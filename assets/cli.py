@@ -17,6 +17,7 @@ import polars as pl
 import psycopg
 import typer
 
+from assets.candidates_cli import candidates_app
 from assets.display import (
     BLOCKED,
     FAILED,
@@ -67,6 +68,7 @@ source_app = typer.Typer(no_args_is_help=True, help="Where logs come from.")
 app.add_typer(config_app, name="config")
 app.add_typer(source_app, name="source")
 app.add_typer(roles_app, name="roles")
+app.add_typer(candidates_app, name="candidates")
 app.command()(migrate_legacy)
 app.command()(erase_user)
 app.command("retain")(retain_data)

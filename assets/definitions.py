@@ -26,7 +26,7 @@ def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
                 for name, kind in RECORD_TYPES.items()
                 if kind is not EXECUTIONS
             ),
-            failures.failure_clusters,
+            failures.failure_tables,
             regression.regression_candidates,
             report.failure_report,
             report.regression_report,

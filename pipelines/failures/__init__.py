@@ -50,14 +50,14 @@ EXECUTION_COUNTS = pl.Schema({"day": pl.Date(), **dict.fromkeys(_CUBED, pl.Strin
 _DEFAULTS = FailureSettings()
 
 
-def publish_clusters(warehouse: Warehouse, settings: FailureSettings = _DEFAULTS) -> pl.DataFrame:  # noqa: ARG001
-    """Derive the clusters and what belongs to them from the facts of all days, publish them, and return them."""
+def publish_clusters(warehouse: Warehouse, settings: FailureSettings = _DEFAULTS) -> dict[str, pl.DataFrame]:  # noqa: ARG001
+    """Derive the clusters and what belongs to them from the facts of all days, publish the tables, and return them."""
     contents = table_contents(warehouse, SIGNATURES)
     tables = derive_clusters(read_facts(warehouse), read_execution_counts(warehouse))
     content = content_digest(CLUSTERS, contents)
     loads = [(Load(table=name, day=ALL_DAYS, content=content, rows=rows.height), rows) for name, rows in tables.items()]
     replace_rows(warehouse, loads, basis=while_made_of(SIGNATURES, contents))
-    return tables[CLUSTERS]
+    return tables
 
 
 def read_execution_counts(warehouse: Warehouse) -> pl.DataFrame:

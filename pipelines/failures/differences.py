@@ -1,7 +1,8 @@
 """What is different about a failure: the agents, versions, models, ... with which it happens more often than without.
 
-Each value of each dimension is compared with all other executions of the days from the first to the last occurrence;
-a version with the other versions of its agent.
+Each value of each dimension is compared with all other executions of the days from the first to the last occurrence.
+The most telling one comes first; the next is what tells most among the executions without it, and so on, so that what
+merely goes together with the first (the models of a provider, the provider of an agent) is not told again.
 """
 
 import math
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 _DIMENSIONS = ("environment", "agent_id", "agent_version", "execution_type", "provider", "model")
-_MOST = 10
+_MOST = 3
 _FEWEST_OCCURRENCES = 3
 _SURE = 0.05
 _Z = 1.959964
@@ -35,32 +36,64 @@ DIFFERENCES = pl.Schema(
 """Grain: one cluster and value of a dimension with which it happens more often. `agent_id` is that of a version."""
 
 _VALUE = ["dimension", "value", "agent_id"]
+_Known = tuple[tuple[str, str, str | None], ...]
+_Counts = npt.NDArray[np.float64]
 
 
 def find_differences(facts: pl.DataFrame, members: pl.DataFrame, executions: pl.DataFrame) -> pl.DataFrame:
-    """One row per cluster and telling value, the most telling first; the order of the rows given does not matter.
+    """One row per cluster and telling value; the order of the rows given does not matter.
 
     `executions` are counts by day and dimension. A value tells if the likelihood-ratio test against all others stands
     after correction for all comparisons of all clusters (Benjamini and Hochberg, 1995), and at least three occurrences
-    have it. `lift` is the ratio of the two rates, its interval of 95 % is Katz's (1978) with half a case added.
+    have it; a version must stand out among the versions of its agent. `lift` is the ratio of the two rates, its
+    interval of 95 % is Katz's (1978) with half a case added. From the second rank on, all figures are without the
+    executions that have a value of a rank before.
     """
     rows = facts.join(members.select("signature_id", "cluster_id"), on="signature_id")
+    spans = rows.group_by("cluster_id").agg(pl.col("day").min().alias("first"), pl.col("day").max().alias("last"))
+    told = [DIFFERENCES.to_frame()]
+    open_: dict[_Known, pl.DataFrame] = {(): spans}
+    for rank in range(1, _MOST + 1):
+        tables = [
+            _compare(rows.join(of_them, on="cluster_id", how="semi").filter(_without(known)), of_them,
+                     executions.filter(_without(known)))
+            for known, of_them in open_.items()
+        ]  # fmt: skip
+        best = _most_telling(pl.concat(tables)) if tables else DIFFERENCES.to_frame()
+        if best.is_empty():
+            break
+        told.append(best.with_columns(rank=pl.lit(rank, pl.Int64)).select(DIFFERENCES.names()))
+        open_ = _narrowed(open_, best)
+    return pl.concat(told).sort("cluster_id", "rank")
+
+
+def _without(known: _Known) -> pl.Expr:
+    """The rows that have none of the values."""
+    has = [
+        (pl.col(dimension) == value) & (pl.lit(value=True) if agent_id is None else pl.col("agent_id") == agent_id)
+        for dimension, value, agent_id in known
+    ]
+    return ~pl.any_horizontal(pl.lit(value=False), *(one.fill_null(value=False) for one in has))
+
+
+def _narrowed(open_: dict[_Known, pl.DataFrame], best: pl.DataFrame) -> dict[_Known, pl.DataFrame]:
+    """The clusters of which something was told, by what is known of them now."""
+    narrowed = {}
+    for known, of_them in open_.items():
+        for value, found in of_them.join(best.select("cluster_id", *_VALUE), on="cluster_id").group_by(_VALUE):
+            narrowed[*known, value] = found.drop(_VALUE)
+    return narrowed
+
+
+def _compare(rows: pl.DataFrame, spans: pl.DataFrame, executions: pl.DataFrame) -> pl.DataFrame:
+    """Every value of some clusters beside all others."""
     hits = _by_value(rows, ["cluster_id"], "occurrence_count").rename({"count": "hits"})
-    spans = rows.group_by("cluster_id").agg(
-        pl.col("day").min().alias("first"), pl.col("day").max().alias("last"), pl.col("occurrence_count").sum()
-    )
-    table = hits.join(spans, on="cluster_id").join(
+    totals = rows.group_by("cluster_id").agg(pl.col("occurrence_count").sum().alias("all_hits"))
+    table = hits.join(totals, on="cluster_id").join(
         _runs(hits, spans, executions), on=["cluster_id", *_VALUE], nulls_equal=True
     )
-    table = table.with_columns(
-        # A version is compared within its agent, everything else with all.
-        all_hits=pl.when(pl.col("agent_id").is_null())
-        .then("occurrence_count")
-        .otherwise(pl.col("hits").sum().over("cluster_id", "dimension", "agent_id")),
-    ).filter(pl.col("all_runs") > pl.col("runs"))
-    if table.is_empty():
-        return DIFFERENCES.to_frame()
-    return _ranked(_tested(table))
+    of_agent = pl.col("hits").sum().over("cluster_id", "dimension", "agent_id")
+    return table.with_columns(agent_hits=pl.when(pl.col("agent_id").is_null()).then("all_hits").otherwise(of_agent))
 
 
 def _by_value(rows: pl.DataFrame, keys: list[str], count: str) -> pl.DataFrame:
@@ -74,17 +107,21 @@ def _by_value(rows: pl.DataFrame, keys: list[str], count: str) -> pl.DataFrame:
 
 
 def _runs(hits: pl.DataFrame, spans: pl.DataFrame, executions: pl.DataFrame) -> pl.DataFrame:
-    """The executions with each value, and all that it is compared with, from the first to the last day of a cluster."""
+    """The executions with each value, those of its agent, and all, from the first to the last day of a cluster."""
     by_value = _by_value(executions, ["day"], "execution_count")
-    by_agent = (
-        by_value.filter(pl.col("dimension") == "agent_version").group_by("day", "agent_id").agg(pl.col("count").sum())
-    )
+    versions = by_value.filter(pl.col("dimension") == "agent_version")
+    by_agent = versions.group_by("day", "agent_id").agg(pl.col("count").sum())
     in_all = executions.group_by("day").agg(pl.col("execution_count").sum().alias("count"))
     wanted = hits.select("cluster_id", *_VALUE).join(spans, on="cluster_id")
-    wanted = wanted.with_columns(_within(wanted, by_value, _VALUE).alias("runs"))
-    of_agent, of_all = _within(wanted, by_agent, ["agent_id"]), _within(wanted, in_all, [])
-    alls = of_all.zip_with(wanted["agent_id"].is_null(), of_agent)
-    return wanted.select("cluster_id", *_VALUE, "runs", alls.alias("all_runs"))
+    all_runs = _within(wanted, in_all, [])
+    agent_runs = all_runs.zip_with(wanted["agent_id"].is_null(), _within(wanted, by_agent, ["agent_id"]))
+    return wanted.select(
+        "cluster_id",
+        *_VALUE,
+        _within(wanted, by_value, _VALUE).alias("runs"),
+        agent_runs.alias("agent_runs"),
+        all_runs.alias("all_runs"),
+    )
 
 
 def _within(wanted: pl.DataFrame, daily: pl.DataFrame, keys: list[str]) -> pl.Series:
@@ -103,34 +140,54 @@ def _within(wanted: pl.DataFrame, daily: pl.DataFrame, keys: list[str]) -> pl.Se
     return upto[0] - upto[1]
 
 
+def _most_telling(table: pl.DataFrame) -> pl.DataFrame:
+    """The value of each cluster that tells most, where one tells."""
+    table = table.filter(pl.col("agent_runs") > pl.col("runs"))
+    told = _tested(table)
+    tells = (
+        (pl.col("adjusted_p_value") < _SURE)
+        & (pl.col("failure_rate") > pl.col("other_rate"))
+        & (pl.col("hits") >= _FEWEST_OCCURRENCES)
+    )
+    best = told.filter(tells).sort("cluster_id", "tells", *_VALUE, descending=[False, True, False, False, False])
+    return best.unique("cluster_id", keep="first", maintain_order=True).rename(
+        {"hits": "occurrence_count", "runs": "execution_count"}
+    )
+
+
 def _tested(table: pl.DataFrame) -> pl.DataFrame:
-    """The rates with a value and without, the lift with its interval, and how unlikely so much of it is by chance."""
-    hits, runs = table["hits"].to_numpy().astype(float), table["runs"].to_numpy().astype(float)
-    other_hits, other_runs = table["all_hits"].to_numpy() - hits, table["all_runs"].to_numpy() - runs
+    """The rates with a value and without, the lift with its interval, and how unlikely so much of it is by chance.
+
+    A version is tested among those of its agent. How much a value tells is its deviance among all executions.
+    """
+    hits, runs = (table[name].to_numpy().astype(float) for name in ("hits", "runs"))
+    other_hits, other_runs = table["agent_hits"].to_numpy() - hits, table["agent_runs"].to_numpy() - runs
     log_lift = np.log((hits + 0.5) / (runs + 0.5)) - np.log((other_hits + 0.5) / (other_runs + 0.5))
     error = np.sqrt(1 / (hits + 0.5) - 1 / (runs + 0.5) + 1 / (other_hits + 0.5) - 1 / (other_runs + 0.5))
-    deviance = _deviance(np.array([[hits, runs - hits], [other_hits, other_runs - other_hits]]))
     return table.with_columns(
         pl.Series("failure_rate", hits / runs),
         pl.Series("other_rate", other_hits / other_runs),
         pl.Series("lift", np.exp(log_lift)),
         pl.Series("lift_low", np.exp(log_lift - _Z * error)),
         pl.Series("lift_high", np.exp(log_lift + _Z * error)),
-        pl.Series("deviance", deviance),
-        pl.Series("adjusted_p_value", _adjusted(deviance)),
+        pl.Series("adjusted_p_value", _adjusted(_deviance(hits, runs, other_hits, other_runs))),
+        pl.Series(
+            "tells", _deviance(hits, runs, table["all_hits"].to_numpy() - hits, table["all_runs"].to_numpy() - runs)
+        ),
     )
 
 
-def _deviance(observed: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Twice the log-likelihood ratio of tables of two by two against independence."""
+def _deviance(hits: _Counts, runs: _Counts, other_hits: _Counts, other_runs: _Counts) -> _Counts:
+    """Twice the log-likelihood ratio of each table of two by two against independence."""
+    observed = np.array([[hits, runs - hits], [other_hits, other_runs - other_hits]])
     expected = observed.sum(0, keepdims=True) * observed.sum(1, keepdims=True) / observed.sum((0, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(observed > 0, observed * np.log(observed / expected), 0.0)
-    deviance: npt.NDArray[np.float64] = np.maximum(2 * terms.sum((0, 1)), 0.0)
+    deviance: _Counts = np.maximum(2 * terms.sum((0, 1)), 0.0)
     return deviance
 
 
-def _adjusted(deviance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _adjusted(deviance: _Counts) -> _Counts:
     """P values of a chi-squared with one degree of freedom, each for the share of false ones up to it."""
     p_values = np.array([math.erfc(math.sqrt(value / 2)) for value in deviance])
     order = np.argsort(p_values)[::-1]
@@ -138,21 +195,3 @@ def _adjusted(deviance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     adjusted = np.empty_like(p_values)
     adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
     return adjusted
-
-
-def _ranked(table: pl.DataFrame) -> pl.DataFrame:
-    tells = (
-        (pl.col("adjusted_p_value") < _SURE)
-        & (pl.col("failure_rate") > pl.col("other_rate"))
-        & (pl.col("hits") >= _FEWEST_OCCURRENCES)
-    )
-    return (
-        table.filter(tells)
-        .sort("cluster_id", "deviance", *_VALUE, descending=[False, True, False, False, False])
-        .with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("cluster_id"))
-        .filter(pl.col("rank") <= _MOST)
-        .select(pl.all().exclude("occurrence_count"))
-        .rename({"hits": "occurrence_count", "runs": "execution_count"})
-        .select(DIFFERENCES.names())
-        .sort("cluster_id", "rank")
-    )

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from pipelines.failures.classify import classify
+from pipelines.failures.facts import DIMENSIONS
 
 _SAMPLES = 5
 _WEEK = timedelta(days=7)
@@ -30,7 +31,7 @@ def summarise(facts: pl.DataFrame, members: pl.DataFrame, activity: pl.DataFrame
     counts = ("occurrence_count", "reported_count", "session_count", "ended_session_count")
     clusters = rows.group_by("cluster_id").agg(
         words.sort_by("total", "day", "signature_id", descending=[True, False, False], maintain_order=True).first(),
-        pl.col(*counts, "shaped_count", "same_input_count").sum(),
+        pl.col(*counts).sum(),
         signature_ids=_distinct("signature_id"),
         day_count=pl.col("day").n_unique().cast(pl.Int64),
         first_seen_at=pl.col("first_seen_at").min(),
@@ -49,8 +50,18 @@ def summarise(facts: pl.DataFrame, members: pl.DataFrame, activity: pl.DataFrame
             title=pl.col("template"), failure_share=pl.col("occurrence_count") / pl.col("occurrence_count").sum()
         )
         .join(_trends(rows, activity), on="cluster_id", how="left")
+        .join(_same_inputs(rows), on="cluster_id", how="left")
         .sort("cluster_id")
     )
+
+
+def _same_inputs(rows: pl.DataFrame) -> pl.DataFrame:
+    """shaped_count and same_input_count of each cluster; signatures of one cell share their runs: the most count."""
+    cells = rows.group_by("cluster_id", "day", *DIMENSIONS).agg(
+        pl.col("shaped_count").sum(), pl.col("same_input_count").max()
+    )
+    runs = pl.max_horizontal("shaped_count", "same_input_count").alias("same_input_count")
+    return cells.with_columns(runs).group_by("cluster_id").agg(pl.col("shaped_count", "same_input_count").sum())
 
 
 def _trends(rows: pl.DataFrame, activity: pl.DataFrame) -> pl.DataFrame:

@@ -1,11 +1,12 @@
 """From failures that come back to regression tests: candidates, review, cases, and the results that come back."""
 
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
 import polars as pl
 
 from pipelines.failures import CLUSTERS, read_facts
-from pipelines.regression.candidates import CANDIDATE, Evidence, derive_candidates
+from pipelines.regression.candidates import CANDIDATE, PREFIX, Evidence, derive_candidates
 from pipelines.regression.reviews import read_reviews
 from pipelines.settings import FailureSettings
 from pipelines.warehouse.connection import Warehouse
@@ -22,6 +23,26 @@ where execution_id in (select unnest(sample_execution_ids) from agentmill.failur
 """
 
 
+_FIND = """
+select distinct candidate.candidate_id
+from agentmill.regression_candidates as candidate
+join agentmill.failure_cluster_signatures as known using (cluster_id)
+where candidate.cluster_id = %s or starts_with(known.signature_id, %s)
+order by 1
+"""
+_TELL = """
+select *
+from agentmill.regression_candidates join agentmill.failure_clusters using (cluster_id)
+where candidate_id = %s
+"""
+_DIFFERENT = """
+select concat_ws(' ', dimension, agent_id, value) as what, lift,
+    concat(occurrence_count, ' of ', execution_count, ' executions; ', lift_low::numeric(12, 1), ' to ',
+        lift_high::numeric(12, 1)) as detail
+from agentmill.failure_differences
+where cluster_id = %s
+order by rank
+"""
 _DEFAULTS = FailureSettings()
 
 
@@ -36,6 +57,23 @@ def publish_candidates(warehouse: Warehouse, settings: FailureSettings = _DEFAUL
     load = Load(table=CANDIDATES, day=ALL_DAYS, content=content, rows=candidates.height)
     replace_rows(warehouse, [(load, candidates)], basis=while_made_of(CLUSTERS, contents))
     return candidates
+
+
+def find_candidate(warehouse: Warehouse, text: str) -> list[str]:
+    """The candidates whose id, or whose former id, is or begins with a text; `rc_` may be left out."""
+    begins = text.removeprefix(PREFIX)
+    return warehouse.read(_FIND, [begins, begins]).to_series().to_list() if begins else []
+
+
+def tell_candidate(warehouse: Warehouse, candidate_id: str) -> dict[str, Any]:
+    """Everything about a candidate, for people: its failure, what is different about that, and what was said."""
+    (told,) = warehouse.read(_TELL, [candidate_id]).rows(named=True)
+    of_it = read_reviews(warehouse).filter(
+        pl.col("candidate_id").str.strip_prefix(PREFIX).is_in(told.pop("signature_ids"))
+    )
+    told["reviews"] = of_it.drop("fixture").rows(named=True)
+    told["differences"] = warehouse.read(_DIFFERENT, [told["cluster_id"]]).rows(named=True)
+    return told
 
 
 def _read_evidence(warehouse: Warehouse) -> Evidence:

@@ -17,6 +17,7 @@ from pipelines.regression.priority import prioritise
 from pipelines.regression.strikes import WINDOW, Strike, find_strike
 
 Policy = Literal["gated", "three_strikes"]
+State = Literal["proposed", "held", "approved", "rejected", "merged", "retired"]
 
 PREFIX = "rc_"
 GONE_AFTER = timedelta(days=60)
@@ -146,7 +147,7 @@ class _History:
 class _State:
     """Where a candidate stands, since when and why; who said so, if a person did."""
 
-    state: str
+    state: State
     since: datetime
     reason: str
     reviewed_by: str | None = None
@@ -178,11 +179,11 @@ def _state(
     return _State("proposed", since, struck + after)
 
 
-_SAID = {"approve": "approved", "reject": "rejected", "merge": "merged", "retire": "retired"}
+_SAID: dict[str, State] = {"approve": "approved", "reject": "rejected", "merge": "merged", "retire": "retired"}
 
 
 def _told(review: dict[str, Any]) -> _State:
-    state = _SAID.get(review["action"], "proposed")
+    state: State = _SAID.get(review["action"], "proposed")
     return _State(
         state,
         review["reviewed_at"],

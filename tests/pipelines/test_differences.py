@@ -57,7 +57,18 @@ def test_the_value_it_happens_with_is_named_first():
         runs(100, provider="x", model="o"),
         runs(1000, provider="y", model="n"),
     ]
-    assert told(failures, executions) == [("model", "m", None, 60, 100), ("provider", "x", None, 60, 200)]
+    assert told(failures, executions) == [("model", "m", None, 60, 100)]
+
+
+def test_what_goes_together_with_a_value_is_not_told_again_and_what_does_not_is():
+    failures = [*failed(40, provider="x", model="m"), *failed(40, provider="x", model="n"), *failed(9, environment="e")]
+    executions = [
+        runs(100, provider="x", model="m"),
+        runs(100, provider="x", model="n"),
+        runs(50, environment="e"),
+        runs(1000, provider="y", model="o"),
+    ]
+    assert told(failures, executions) == [("provider", "x", None, 80, 200), ("environment", "e", None, 9, 50)]
 
 
 def test_the_lift_is_the_ratio_of_rates_and_its_interval_holds_it():
@@ -74,8 +85,15 @@ def test_a_version_is_compared_with_the_other_versions_of_its_agent():
     failures = failed(30, agent_version="2")
     executions = [runs(50, agent_version="2"), runs(50, agent_version="1"), runs(9000, agent_id="b", agent_version="7")]
     found = differences(failures, executions)
-    version = found.filter(pl.col("dimension") == "agent_version").row(0, named=True)
-    assert (version["value"], version["agent_id"], version["other_rate"]) == ("2", "a", 0)
+    version = found.row(0, named=True)
+    assert (version["dimension"], version["value"], version["agent_id"]) == ("agent_version", "2", "a")
+    assert (version["failure_rate"], version["other_rate"]) == (0.6, 0)
+    assert found.height == 1
+
+
+def test_the_only_version_of_an_agent_is_told_as_the_agent():
+    executions = [runs(50, agent_version="2"), runs(9000, agent_id="b", agent_version="7")]
+    assert told(failed(30, agent_version="2"), executions) == [("agent_id", "a", None, 30, 50)]
 
 
 def test_only_days_between_the_first_and_the_last_occurrence_count():

@@ -453,7 +453,7 @@ def test_published_facts_read_back_as_they_were(warehouse, prices):
         "failure_signatures_daily"
     ]
     assert read_facts(warehouse).equals(facts)
-    clusters = publish_clusters(warehouse)
+    clusters = publish_clusters(warehouse)[CLUSTERS]
     stored = warehouse.read("select cluster_id, occurrence_count from agentmill.failure_clusters order by 1").rows()
     assert stored == clusters.select("cluster_id", "occurrence_count").sort("cluster_id").rows()
 
@@ -462,7 +462,7 @@ def test_clusters_follow_the_days_they_were_derived_from(warehouse, prices):
     def publish(content, *messages):
         rows = as_frame([failed(message, number=n) for n, message in enumerate(messages)], EXECUTION)
         publish_derived(enter_day(warehouse, NOON.date(), rows, content), warehouse, prices)
-        return publish_clusters(warehouse).height
+        return publish_clusters(warehouse)[CLUSTERS].height
 
     assert publish("one", "boom", "bang: the disk is full") == 2
     assert publish("two", "boom") == 1
@@ -484,7 +484,7 @@ def test_clusters_of_facts_that_changed_meanwhile_are_not_published(warehouse, p
     with pytest.raises(BusyError):
         publish_clusters(warehouse)
     monkeypatch.undo()
-    assert publish_clusters(warehouse).height == 2
+    assert publish_clusters(warehouse)[CLUSTERS].height == 2
 
 
 def test_failures_that_vary_in_many_words_are_one():
