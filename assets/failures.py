@@ -11,6 +11,8 @@ _TOP = 10
 _TABLES = {
     "failure_clusters": "Signatures that are one failure, over all days. Grain: cluster.",
     "failure_cluster_signatures": "The cluster of every signature ever published. Grain: signature.",
+    "failure_states": "Where a failure stands, since when and why. Grain: cluster and environment.",
+    "failure_transitions": "What became of a failure. Grain: change of a state.",
     "failure_differences": "With what a failure happens more often than without. Grain: cluster and value.",
 }
 

@@ -12,6 +12,7 @@ from pipelines.failures import (
     CLUSTERS,
     EXECUTION_COUNTS,
     FACTS,
+    History,
     categorize_failures,
     derive_clusters,
     edge_times,
@@ -51,7 +52,7 @@ def facts(*rows):
 
 
 def clusters(facts):
-    return derive_clusters(facts, EXECUTION_COUNTS.to_frame())[CLUSTERS]
+    return derive_clusters(History(facts, EXECUTION_COUNTS.to_frame()))[CLUSTERS]
 
 
 def identity(*texts):
@@ -443,7 +444,7 @@ def test_a_clusters_id_is_its_earliest_member_so_that_every_id_resolves():
 
 
 def test_no_failures_make_no_clusters():
-    told = derive_clusters(FACTS.to_frame(), EXECUTION_COUNTS.to_frame())
+    told = derive_clusters(History(FACTS.to_frame(), EXECUTION_COUNTS.to_frame()))
     assert [rows.height for rows in told.values()] == [0] * len(told)
 
 
@@ -480,7 +481,7 @@ def test_clusters_of_facts_that_changed_meanwhile_are_not_published(warehouse, p
         publish("two", "boom", "bang: the disk is full")
         return read_facts(warehouse)
 
-    monkeypatch.setattr("pipelines.failures.read_facts", read_while_another_publishes)
+    monkeypatch.setattr("pipelines.failures.derived.read_facts", read_while_another_publishes)
     with pytest.raises(BusyError):
         publish_clusters(warehouse)
     monkeypatch.undo()

@@ -12,6 +12,7 @@ from pipelines.execution import EXECUTION
 from pipelines.failures import (
     CLUSTERS,
     EXECUTION_COUNTS,
+    History,
     derive_clusters,
     publish_clusters,
     signature_facts,
@@ -55,7 +56,7 @@ def facts(*rows):
 
 def candidates(facts, reviews=(), muted=(), covered=(), policy="gated", as_of=END):
     """Candidates of some facts; reviews are (day, action, more) about the only cluster."""
-    clusters = derive_clusters(facts, EXECUTION_COUNTS.to_frame())[CLUSTERS]
+    clusters = derive_clusters(History(facts, EXECUTION_COUNTS.to_frame()))[CLUSTERS]
     told = [
         {
             "review_id": number,
