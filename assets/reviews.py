@@ -48,7 +48,7 @@ def enter_review(context: dg.OpExecutionContext, config: CandidateReview, mill: 
     except ReviewError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     candidates = publish_candidates(mill.warehouse, mill.settings.failures)
-    metadata = {"dagster/row_count": candidates.height, "reviewed": config.candidate_id, "action": config.action}
+    metadata: dict[str, str | int] = {"dagster/row_count": candidates.height, "reviewed": config.candidate_id}
     context.log_event(dg.AssetMaterialization(_REVIEWED, metadata=metadata))
 
 
