@@ -8,8 +8,11 @@ from typing import Annotated, Any, get_args
 import typer
 
 from assets.display import AsJson, out, print_json, sheet, stop
-from pipelines.regression import find_candidate, publish_candidates, tell_candidate
+from pipelines.regression import find_candidate, refresh, tell_candidate
 from pipelines.regression.candidates import State
+from pipelines.regression.case_file import write_cases
+from pipelines.regression.cases import build_cases
+from pipelines.regression.exporters import KINDS, export
 from pipelines.regression.reviews import Action, Review, ReviewError, review_candidate
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_for_reading, open_warehouse
@@ -57,7 +60,7 @@ def show_candidate(candidate: Candidate, *, as_json: AsJson = False) -> None:
         print_json(told)
         return
     facts = [
-        ("state", f"{told['state']}: {told['state_reason']}"),
+        ("state", f"{told['state']}, {told['state_reason']}"),
         ("kind", told["kind"]),
         ("failure", f"{told['cluster_id']}, {told['category']} ({told['severity']}, {told['fault_domain']})"),
         ("says", told["title"]),
@@ -83,6 +86,23 @@ def show_candidate(candidate: Candidate, *, as_json: AsJson = False) -> None:
             for one in told["reviews"]
         ]
         out.print(sheet("\nWhat people said", ["when (UTC)", "who", "what", "why"], said))
+
+
+@candidates_app.command("export")
+def export_cases(
+    folder: Annotated[Path, typer.Option("--out", metavar="PATH", help="A folder for cases; else a JSONL file.")],
+    kind: Annotated[str, typer.Option("--format", help=f"cases, {', '.join(KINDS)}.")] = "cases",
+) -> None:
+    """Write the tests of approved candidates: JSON cases for pytest, or a data set for another tool."""
+    cases = build_cases(open_for_reading(load_settings()))
+    if kind == "cases":
+        write_cases(cases, folder)
+        out.print(f"{len(cases):,} cases are in {folder}: pytest --agentmill-cases {folder}", soft_wrap=True)
+    elif kind in KINDS:
+        export(cases, kind, folder)
+        out.print(f"{len(cases):,} cases are in {folder}, as {kind} imports them.", soft_wrap=True)
+    else:
+        stop(f"There is no format `{kind}`; there are: cases, {', '.join(KINDS)}.")
 
 
 @candidates_app.command()
@@ -153,9 +173,9 @@ def _review(  # noqa: PLR0913 - each is a part of what is said
         review_candidate(warehouse, review, settings.read_sanitizer())
     except ReviewError as error:
         stop(str(error))
-    publish_candidates(warehouse, settings.failures)
+    refresh(warehouse, settings)
     told = tell_candidate(warehouse, found)
-    out.print(f"{told['candidate_id']} is {told['state']}: {told['state_reason']}", soft_wrap=True)
+    out.print(f"{told['candidate_id']} is {told['state']}, {told['state_reason']}", soft_wrap=True)
 
 
 def _find(warehouse: Warehouse, text: str) -> str:
