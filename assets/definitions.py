@@ -37,7 +37,7 @@ def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
         ],
         jobs=(*automation.jobs, *reviews.jobs),
         schedules=automation.schedules,
-        sensors=(*automation.sensors, regression_results.new_results(automation.derived_tables)),
+        sensors=(*automation.sensors, regression_results.new_results),
         resources={"mill": mill},
         executor=dg.in_process_executor,
     )

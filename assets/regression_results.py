@@ -51,15 +51,10 @@ def regression_cases(mill: Mill) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"dagster/row_count": cases.height, "folder": folder, **states})
 
 
-def new_results(job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    """The sensor that starts a job when results come."""
-
-    @dg.sensor(name="new_results", job=job, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
-    def _look(mill: Mill) -> dg.SensorResult | dg.SkipReason:
-        """Files of results that have come into their folder, or have changed there."""
-        seen = describe_folder(mill.settings.results)
-        if seen is None:
-            return dg.SkipReason(f"There is no file of results in {mill.settings.results}.")
-        return dg.SensorResult([dg.RunRequest(run_key=f"results-{seen}")])
-
-    return _look
+@dg.sensor(job_name="derived_tables", minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def new_results(mill: Mill) -> dg.SensorResult | dg.SkipReason:
+    """Files of results that have come into their folder, or have changed there."""
+    seen = describe_folder(mill.settings.results)
+    if seen is None:
+        return dg.SkipReason(f"There is no file of results in {mill.settings.results}.")
+    return dg.SensorResult([dg.RunRequest(run_key=f"results-{seen}")])

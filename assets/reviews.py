@@ -76,13 +76,16 @@ def _derive(context: dg.OpExecutionContext, mill: Mill) -> None:
         context.log_event(dg.AssetMaterialization(name, metadata={"dagster/row_count": rows.height}))
 
 
-@dg.job(description="Approve, reject, merge, retire or reopen a candidate for a regression test.")
+@dg.job(
+    tags={"dagster/max_runtime": str(3600)},
+    description="Approve, reject, merge, retire or reopen a candidate for a regression test.",
+)
 def review_of_candidate() -> None:
     """One review, as its config says."""
     enter_review()
 
 
-@dg.job(description="Resolve, reopen, mute or unmute a failure.")
+@dg.job(tags={"dagster/max_runtime": str(3600)}, description="Resolve, reopen, mute or unmute a failure.")
 def decision_about_failure() -> None:
     """One decision, as its config says."""
     enter_decision()

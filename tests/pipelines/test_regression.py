@@ -283,7 +283,7 @@ def test_what_people_say_is_kept_sanitized_and_decides(struck):
     review_candidate(struck, said, DEFAULT)
     told = publish_candidates(struck).row(0, named=True)
     assert (told["state"], told["reviewed_by"], told["is_blocking"]) == ("approved", "kim", True)
-    assert told["state_reason"] == "approved by kim: asked for by <email>"
+    assert told["state_reason"] == "by kim: asked for by <email>"
     review_candidate(struck, Review(candidate, "retire", "kim", "the tool is gone"), DEFAULT)
     assert publish_candidates(struck)["state"].to_list() == ["retired"]
     assert struck.read("select action, fixture::text from agentmill.candidate_reviews order by 1").rows() == [
