@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pipelines.failures.distinct import distinct_rows
 from pipelines.failures.words import KEPT
 
 Numbers = npt.NDArray[np.int64]
@@ -21,14 +22,14 @@ HOLE = "<?>"
 _WORDS_AND_SIGNS = r"<\*>|@?[^\x00-/:-@\[-^`{-\x7f]+(?:[.'@-]+[^\x00-/:-@\[-^`{-\x7f]+)*|[^\s0-9A-Za-z_]"
 """Letters, digits, and all that is not ASCII make words."""
 _IDENTIFIER = r"[\pL\pN][._@-]+[\pL\pN]|\pN.|^<\*>$"
-_MOST_WORDS_AND_SIGNSS = 60
+_MOST_WORDS_AND_SIGNS = 60
 _MOST_HOLES = 3
 """Where everything varies, each hole more multiplies the patterns; real failures have been whole after two."""
 _LONG, _MIDDLE, _SHORT = 5, 3, 2
 _VALUES_IF_LONG, _IDENTIFIERS_IF_MIDDLE, _VALUES_IF_SHORT = 3, 2, 6
 """How many values make a hole, by the words outside of it: many words are one sentence sooner than few."""
 _SIEVE_BITS = 2
-_EDGES = {"member": pl.Int64, "pattern": pl.Int64, "position": pl.Int64, "value": pl.Int64}
+_EDGES = {"member": pl.Int64, "pattern": pl.Int64, "holes": pl.Int64, "position": pl.Int64, "value": pl.Int64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Closure:
     component: Numbers
     """By node: the smallest node that is one failure with it."""
     edges: pl.DataFrame
-    """One row per node and pattern with one hole more that it fits: member, pattern, position of the hole (in tokens,
-    from 0) and value, the token in it."""
+    """One row per node and pattern with one hole more that it fits: member, pattern, how many holes that has, position
+    of the hole (in tokens, from 0) and value, the token in it."""
     _key_of_node: Numbers
     _parent: dict[int, tuple[int, int]]
 
@@ -75,17 +76,21 @@ class _Vocabulary:
     def hole(self) -> int:
         return len(self.tokens)
 
-    def hash_at(self, tokens: Numbers, places: Numbers) -> _Hashes:
-        """What tokens add to the hash of their rows."""
-        return _mixed(self.hashes[tokens] + _mixed(places))
+    def parts(self, tokens: Numbers, places: Numbers) -> _Hashes:
+        """What tokens at their places add to the hash of their rows."""
+        return _mixed(self.hashes[tokens] + _PLACES[places])
 
 
 @dataclass(frozen=True, slots=True)
 class _Patterns:
-    """Distinct rows of tokens: where each starts in one array, its length, how many words it has, its hash and node."""
+    """Distinct rows of tokens: all tokens one after the other and what each adds to its row's hash.
+
+    By row where it starts there, its length, how many words it has, its hash and node.
+    """
 
     vocabulary: _Vocabulary
     tokens: Numbers
+    parts: _Hashes
     starts: Numbers
     lengths: Numbers
     words: Numbers
@@ -105,13 +110,13 @@ def close(keys: pl.Series) -> Closure:
     count = len(patterns.nodes)
     edges = [pl.DataFrame(schema=_EDGES)]
     parent: dict[int, tuple[int, int]] = {}
-    for _ in range(_MOST_HOLES):
+    for holes in range(1, _MOST_HOLES + 1):
         found = [_agreeing(patterns, place) for place in range(int(patterns.lengths.max(initial=0)))]
         rows, hashes, values = (np.concatenate(column) for column in zip(_NOTHING, *found, strict=True))
         places = np.repeat(np.arange(len(found)), [len(one[0]) for one in found])
         general, first, which = np.unique(hashes, return_index=True, return_inverse=True)
         nodes = np.arange(count, count + len(general))
-        columns = (patterns.nodes[rows], nodes[which], places, values)
+        columns = (patterns.nodes[rows], nodes[which], np.full(len(rows), holes), places, values)
         edges.append(pl.DataFrame(dict(zip(_EDGES, columns, strict=True)), schema=_EDGES))
         parent |= {
             node: (one, place)
@@ -129,10 +134,13 @@ def close(keys: pl.Series) -> Closure:
 
 def _tokenise(keys: pl.Series) -> tuple[_Vocabulary, Numbers, Numbers]:
     """The vocabulary, the numbers of all keys' tokens one after the other, and how many each key has."""
-    lists = keys.str.extract_all(_WORDS_AND_SIGNS).list.head(_MOST_WORDS_AND_SIGNSS)
+    spaced = keys.str.split(" ")
+    pieces, place = distinct_rows(spaced.list.explode().to_frame("piece"))
+    which = place.to_numpy()
+    lists = pieces["piece"].str.extract_all(_WORDS_AND_SIGNS)
     tokens = lists.list.explode(empty_as_null=False).str.to_lowercase()
     distinct = tokens.unique().sort()
-    numbers = tokens.cast(pl.Enum(distinct)).to_physical().cast(pl.Int64)
+    numbers = tokens.cast(pl.Enum(distinct)).to_physical().cast(pl.Int64).to_numpy()
 
     def flags(pattern: str, *, of_hole: bool = False) -> _Flags:
         return np.append(distinct.str.contains(pattern).to_numpy(), of_hole)
@@ -147,7 +155,21 @@ def _tokenise(keys: pl.Series) -> tuple[_Vocabulary, Numbers, Numbers]:
         is_equals_sign=flags("^=$"),
         is_colon=flags("^:$"),
     )
-    return vocabulary, numbers.to_numpy(), lists.list.len().cast(pl.Int64).to_numpy()
+    of_piece = lists.list.len().cast(pl.Int64).to_numpy()
+    starts = np.cumsum(of_piece) - of_piece
+    in_keys = np.concatenate([[0], np.cumsum(of_piece[which])])
+    ends = in_keys[np.cumsum(spaced.list.len().to_numpy())]
+    lengths = np.diff(ends, prepend=0)
+    said = numbers[_in_a_row(starts[which], of_piece[which])]
+    kept = np.minimum(lengths, _MOST_WORDS_AND_SIGNS)
+    return vocabulary, said if np.array_equal(kept, lengths) else said[_in_a_row(ends - lengths, kept)], kept
+
+
+def _in_a_row(starts: Numbers, lengths: Numbers) -> Numbers:
+    """The places of stretches, one stretch after the other."""
+    before = np.cumsum(lengths) - lengths
+    shifts: Numbers = np.repeat(starts - before, lengths)
+    return shifts + np.arange(len(shifts))
 
 
 def _distinct(vocabulary: _Vocabulary, tokens: Numbers, lengths: Numbers) -> tuple[_Patterns, Numbers, Numbers]:
@@ -155,14 +177,15 @@ def _distinct(vocabulary: _Vocabulary, tokens: Numbers, lengths: Numbers) -> tup
     ends = np.cumsum(lengths)
     starts = ends - lengths
     places = np.arange(len(tokens)) - np.repeat(starts, lengths)
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(vocabulary.hash_at(tokens, places))])
+    parts = vocabulary.parts(tokens, places)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(parts)])
     words = np.concatenate([[0], np.cumsum(vocabulary.is_word[tokens])])
     hashes, first, node_of_key = np.unique(
         sums[ends] - sums[starts] + _mixed(~lengths), return_index=True, return_inverse=True
     )
     nodes = np.arange(len(hashes))
     words = (words[ends] - words[starts])[first]
-    return _Patterns(vocabulary, tokens, starts[first], lengths[first], words, hashes, nodes), node_of_key, first
+    return _Patterns(vocabulary, tokens, parts, starts[first], lengths[first], words, hashes, nodes), node_of_key, first
 
 
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
@@ -176,14 +199,14 @@ def _agreeing(patterns: _Patterns, place: int) -> tuple[Numbers, _Hashes, Number
     """
     vocabulary = patterns.vocabulary
     rows = np.flatnonzero(patterns.lengths > place)
-    values = patterns.at(rows, place)
+    at = patterns.starts[rows] + place
+    hashes = patterns.hashes[rows] - patterns.parts[at]
+    shared = _maybe_shared(hashes)
+    rows, values, hashes = rows[shared], patterns.tokens[at[shared]], hashes[shared]
     after = patterns.at(rows, place + 1)
     free = ~vocabulary.is_kept[values] & ~vocabulary.is_equals_sign[after]
     rows, values, after = rows[free], values[free], after[free]
-    with_hole = vocabulary.hash_at(np.array([vocabulary.hole]), np.array([place]))
-    hashes = patterns.hashes[rows] - vocabulary.hash_at(values, np.array([place])) + with_hole
-    shared = _maybe_shared(hashes)
-    rows, values, after, hashes = rows[shared], values[shared], after[shared], hashes[shared]
+    hashes = hashes[free] + vocabulary.parts(np.array([vocabulary.hole]), np.array([place]))
     _, group, size = np.unique(hashes, return_inverse=True, return_counts=True)
     of_field = vocabulary.is_equals_sign[patterns.at(rows, place - 1)]
     speaks = vocabulary.is_colon[after] & vocabulary.is_bare[values]
@@ -207,12 +230,13 @@ def _maybe_shared(hashes: _Hashes) -> _Flags:
 def _with_hole(patterns: _Patterns, rows: Numbers, places: Numbers, hashes: _Hashes, nodes: Numbers) -> _Patterns:
     """The rows with a hole at their place."""
     lengths = patterns.lengths[rows]
-    starts = np.cumsum(lengths) - lengths
-    tokens = patterns.tokens[np.arange(lengths.sum()) + np.repeat(patterns.starts[rows] - starts, lengths)]
-    holes = starts + places
-    words = patterns.words[rows] - patterns.vocabulary.is_word[tokens[holes]]
-    tokens[holes] = patterns.vocabulary.hole
-    return _Patterns(patterns.vocabulary, tokens, starts, lengths, words, hashes, nodes)
+    vocabulary, starts = patterns.vocabulary, np.cumsum(lengths) - lengths
+    taken = _in_a_row(patterns.starts[rows], lengths)
+    tokens, parts, holes = patterns.tokens[taken], patterns.parts[taken], starts + places
+    words = patterns.words[rows] - vocabulary.is_word[tokens[holes]]
+    tokens[holes] = vocabulary.hole
+    parts[holes] = vocabulary.parts(tokens[holes], places)
+    return _Patterns(vocabulary, tokens, parts, starts, lengths, words, hashes, nodes)
 
 
 def _components(count: int, one: Numbers, other: Numbers) -> Numbers:
@@ -237,3 +261,7 @@ def _mixed(numbers: Numbers | _Hashes) -> _Hashes:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
+
+
+_PLACES = _mixed(np.arange(_MOST_WORDS_AND_SIGNS))
+"""What tells places in a row apart."""

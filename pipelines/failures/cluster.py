@@ -25,10 +25,9 @@ class Clusters:
         """The holes that made a cluster: pattern, position (in tokens, from 0) and the values that were seen there."""
         edges = self._closure.edges
         of_it = self._closure.component[edges["pattern"].to_numpy()] == self._component_of[cluster_id]
-        holes = edges.filter(of_it).group_by("pattern", "position").agg(pl.col("value").unique().sort().alias("values"))
-        return holes.sort("pattern", "position").with_columns(
-            pl.col("pattern").map_elements(self._closure.text, pl.String)
-        )
+        holes = edges.filter(of_it).group_by("pattern", "holes", "position").agg(values=pl.col("value").unique().sort())
+        written = holes.with_columns(pl.col("pattern").map_elements(self._closure.text, pl.String))
+        return written.sort("holes", "position", "pattern").drop("holes")
 
 
 def cluster(signatures: pl.DataFrame) -> Clusters:
@@ -37,22 +36,24 @@ def cluster(signatures: pl.DataFrame) -> Clusters:
     A cluster's id is the signature id of its earliest member (day, then id), so that every id ever published is still
     that of a member.
     """
-    seen = signatures.group_by("signature_id").agg(pl.col("match_key").first(), pl.col("day").min())
-    keys = seen["match_key"].unique().sort()
-    closure = close(keys)
-    component = pl.Series("component", closure.component[closure.node_of_key])
-    found = seen.join(pl.DataFrame([keys, component]), on="match_key").sort("day", "signature_id")
-    named = found.with_columns(pl.col("signature_id").first().over("component").alias("cluster_id"))
-    members = named.join(_templates(closure), on="component", how="left").select(
+    seen = signatures.group_by("signature_id").agg(pl.col("match_key").first(), pl.col("day").min()).sort("match_key")
+    key = seen["match_key"].rle_id()
+    closure = close(seen["match_key"].filter(key.is_first_distinct()))
+    component = pl.Series("component", closure.component[closure.node_of_key[key]])
+    found = seen.with_columns(component).sort("signature_id")
+    earliest = pl.col("signature_id").get(pl.col("day").arg_min()).over("component")
+    named = found.with_columns(earliest.alias("cluster_id"))
+    members = named.join(_templates(closure), on="component", how="left", maintain_order="left").select(
         "signature_id", "cluster_id", pl.coalesce("template", "match_key").alias("template")
     )
     component_of = dict(named.select("cluster_id", "component").unique().rows())
-    return Clusters(members.sort("signature_id"), component_of, closure)
+    return Clusters(members, component_of, closure)
 
 
 def _templates(closure: Closure) -> pl.DataFrame:
-    """The component and template of each component that has a pattern: its last, which has most holes."""
-    patterns = closure.edges["pattern"].to_numpy()
-    component = pl.Series("component", closure.component[patterns])
-    last = pl.DataFrame([component, pl.Series("pattern", patterns)]).group_by("component").max()
-    return last.select("component", pl.col("pattern").map_elements(closure.text, pl.String).alias("template"))
+    """The component and template of each component that has a pattern: one with most holes, which most keys fit."""
+    sizes = closure.edges.group_by("pattern", "holes").len()
+    of_it = sizes.with_columns(component=closure.component[sizes["pattern"].to_numpy()])
+    widest = of_it.filter(pl.struct("holes", "len").rank("dense", descending=True).over("component") == 1)
+    texts = widest.select("component", pl.col("pattern").map_elements(closure.text, pl.String).alias("template"))
+    return texts.group_by("component").min()

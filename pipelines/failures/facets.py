@@ -62,12 +62,12 @@ def facets(head: pl.Expr) -> list[pl.Expr]:
 
 def statuses(heads: pl.Series) -> pl.DataFrame:
     """http_status and exit_code of each head, looked for only where a number can be one."""
-    table = heads.to_frame("head").with_row_index()
-    likely = table.filter(pl.col("head").str.contains(_MAYBE_STATUS))
-    found = likely.select(
-        "index", *(facet for facet in facets(pl.col("head")) if facet.meta.output_name() in _STATUSES)
-    )
-    return table.join(found, on="index", how="left", maintain_order="left").select(_STATUSES)
+    table, head = heads.to_frame("head").lazy(), pl.col("head")
+    likely = table.select(head.str.contains(_MAYBE_STATUS)).collect(engine="streaming").to_series().arg_true()
+    told = [facet for facet in facets(head) if facet.meta.output_name() in _STATUSES]
+    found = table.select(head.gather(likely)).select(told).collect()
+    nothing = pl.Series([None], dtype=pl.String).new_from_index(0, len(heads))
+    return pl.DataFrame([nothing.alias(name).scatter(likely, found[name]) for name in _STATUSES])
 
 
 def frames(stacks: pl.Series) -> pl.Series:

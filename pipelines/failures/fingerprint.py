@@ -5,11 +5,11 @@ say.
 """
 
 import re
-from collections.abc import Callable
 
 import polars as pl
 import polars_hash as plh
 
+from pipelines.failures.distinct import once
 from pipelines.failures.facets import facets, frames, statuses
 from pipelines.failures.text import heads
 from pipelines.failures.words import EXCEPTION, EXCEPTION_ENDING, TELLS_OUTCOME
@@ -20,7 +20,6 @@ RULES_VERSION = 2
 MASK = "<*>"
 _ID_DIGITS = 16
 _FEW_WORDS = 2
-_FEW_REPEAT = 0.8
 _STATUSES = (pl.format(" [HTTP {}]", "http_status"), pl.format(" [exit {}]", "exit_code"))
 _SEGMENT = r"""[^\s\\/:"'`(),;=\[\]{}<>|]+"""
 _WEEKDAY, _MONTH = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)", "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -87,16 +86,18 @@ _VALUES = _ascii(
 _NUMBERS = r"(?i-u:\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?:0x)?[0-9a-f]{8,}\b)|\b\d+(?:[.,:]\d+)*\w*"
 """Written as 0 before a key is made, so that texts which differ in numbers only are masked once."""
 _ANY_VALUE = "|".join(pattern for pattern, _ in _VALUES)
-_JOINED = _ascii(
-    (r"\.{2,}", " .. "),
+_JOINED_MASKS = _ascii(
     # What hangs together with a value is part of it, signs before it too; values in a row are one.
     (r"(?:\B[-+#*]+)?(?:[\w$@~]+[-.])*[\w$@~]*<\*>(?:[-.~@$]*\w+|[-.~@$:]*<\*>)*", MASK),
     (r"<\*>(?:[\s,;:|/#+.x@~%-]*<\*>)+", MASK),
-    (r"\s{2,}", " "),
 )
+_JOINED = ((r"\.{2,}", " .. "), *_JOINED_MASKS, (r"\s{2,}", " "))
 
 
+_LOOSE = r"""["']|\.[A-Z]|[A-Z][A-Za-z]*[0-9]|\.\.|  |[^\S ]"""
+"""Where this is not found, nothing is spoken, no dots are in a row, and no space becomes two."""
 _EXCEPTION_NAME = _ascii((rf"\b{EXCEPTION}\b", ""))[0][0]
+_ASCII_WORD = r"[^\x00-@\[-`{-\x7f]{2,}"
 
 
 def identify(messages: pl.Series, stacks: pl.Series | None = None) -> pl.DataFrame:
@@ -105,7 +106,7 @@ def identify(messages: pl.Series, stacks: pl.Series | None = None) -> pl.DataFra
     The key is the head with every value masked, and its HTTP status and exit code. Where fewer than two words are left
     besides an exception's name, which may be said in many places, the frames of the stack are part of it.
     """
-    return _once(_texts(messages, stacks), lambda distinct: _once(_keys(distinct), _signatures))
+    return once(_texts(messages, stacks), _identities)
 
 
 def normalise(messages: pl.Series, stacks: pl.Series | None = None) -> pl.DataFrame:
@@ -123,27 +124,45 @@ def _texts(messages: pl.Series, stacks: pl.Series | None) -> pl.DataFrame:
     return pl.DataFrame([messages.rename("message"), *([] if stacks is None else [stacks.rename("stack")])])
 
 
-def _keys(texts: pl.DataFrame) -> pl.DataFrame:
-    """match_key of each message (and stack)."""
+def _identities(texts: pl.DataFrame) -> pl.DataFrame:
+    """match_key and signature_id of each message (and stack)."""
     head = heads(texts["message"])
-    shapes = statuses(head).with_columns(head.str.replace_all(_NUMBERS, "0").alias("shape"))
-    masked = _once(shapes, _mask)
-    traces = _traces(texts).zip_with(masked["is_short"], pl.Series([None], dtype=pl.String))
-    where = frames(traces).list.eval("@" + pl.element()).list.join(" ")
-    key = pl.when(where.is_null()).then("match_key").otherwise(pl.format("{} {}", "match_key", where))
-    return masked.select(key.alias("match_key"))
+    shapes = _replaced(head.to_frame("text"), (_NUMBERS, "0")).with_columns(statuses(head))
+    traces = _traces(texts)
+    if traces.null_count() == len(traces):
+        return once(shapes, lambda distinct: once(_keys(_mask(distinct)), _signatures))
+    masked = once(shapes, _mask)
+    return once(_keys(masked, _frames(traces, masked["text"])), _signatures)
+
+
+def _keys(masked: pl.DataFrame, *frames_told: pl.Series) -> pl.DataFrame:
+    """match_key of each masked text, its statuses and frames."""
+    told = pl.concat_str("text", *_STATUSES, *frames_told, ignore_nulls=True)
+    return masked.select(pl.when(pl.col("text").is_not_null()).then(told).alias("match_key"))
 
 
 def _mask(shapes: pl.DataFrame) -> pl.DataFrame:
-    """match_key of each shape and its statuses, and whether that says little."""
-    key = shapes["shape"]
-    for pattern, mask in (*_SPOKEN, (_ANY_VALUE, MASK), *_JOINED):
-        key = key.str.replace_all(pattern, mask)
-    words = key.str.count_matches(r"[^\x00-@\[-`{-\x7f]{2,}") - key.str.count_matches(_EXCEPTION_NAME)
-    told = pl.concat_str(key.str.strip_chars(), *_STATUSES, ignore_nulls=True)
-    return shapes.select(
-        pl.when(key.is_not_null()).then(told).alias("match_key"), is_short=(words < _FEW_WORDS).fill_null(value=False)
-    )
+    """The shapes with their values masked. Few are loose, and most rules are for those."""
+    is_loose = shapes["text"].str.contains(_LOOSE).fill_null(value=False)
+    loose = _replaced(shapes.filter(is_loose), *_SPOKEN, (_ANY_VALUE, MASK), *_JOINED)
+    other = _replaced(shapes.filter(~is_loose), (_ANY_VALUE, MASK), *_JOINED_MASKS)
+    places = pl.concat([is_loose.arg_true(), (~is_loose).arg_true()]).arg_sort()
+    return shapes.with_columns(pl.concat([loose["text"], other["text"]]).gather(places).str.strip_chars())
+
+
+def _replaced(texts: pl.DataFrame, *rules: tuple[str, str]) -> pl.DataFrame:
+    """The texts with what each rule finds replaced, on all cores."""
+    text = pl.col("text")
+    for pattern, mask in rules:
+        text = text.str.replace_all(pattern, mask)
+    return texts.lazy().select(text).collect(engine="streaming")
+
+
+def _frames(traces: pl.Series, keys: pl.Series) -> pl.Series:
+    """` @frame @frame` of each failure whose key says little, where there is a stack."""
+    words = keys.str.count_matches(_ASCII_WORD) - keys.str.count_matches(_EXCEPTION_NAME)
+    short = traces.zip_with((words < _FEW_WORDS).fill_null(value=False), pl.Series([None], dtype=pl.String))
+    return frames(short).list.eval(" @" + pl.element()).list.join("")
 
 
 def _template() -> pl.Expr:
@@ -166,15 +185,3 @@ def _signatures(keys: pl.DataFrame) -> pl.DataFrame:
     versioned = pl.format(f"{RULES_VERSION}\n{{}}", "match_key").alias("versioned")
     digest = plh.col("versioned").chash.sha2_256().str.head(_ID_DIGITS)
     return keys.with_columns(versioned).select("match_key", digest.alias("signature_id"))
-
-
-def _once(rows: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
-    """What `work` tells of each row, done once for equal rows; where few are equal, that costs more than it spares."""
-    if rows.hash_rows().n_unique() > rows.height * _FEW_REPEAT:
-        return work(rows)
-    distinct = rows.unique()
-    told = pl.concat([distinct.select(pl.all().name.prefix("of_")), work(distinct)], how="horizontal")
-    names = [f"of_{name}" for name in rows.columns]
-    return rows.join(
-        told, left_on=rows.columns, right_on=names, how="left", nulls_equal=True, maintain_order="left"
-    ).select(told.columns[len(names) :])

@@ -22,8 +22,18 @@ from pipelines.failures import (
 )
 from pipelines.failures.classify import CATEGORIES, RULES, UNKNOWN, categorize, classify
 from pipelines.failures.cluster import cluster
+from pipelines.failures.distinct import distinct_rows
 from pipelines.failures.facets import frames
-from pipelines.failures.fingerprint import identify, normalise
+from pipelines.failures.fingerprint import (
+    _ANY_VALUE,
+    _JOINED,
+    _SPOKEN,
+    MASK,
+    _mask,
+    _replaced,
+    identify,
+    normalise,
+)
 from pipelines.failures.text import failure_text, heads
 from pipelines.publication import publish_derived
 from pipelines.warehouse.ledger import BusyError
@@ -300,6 +310,18 @@ def test_a_cluster_tells_what_its_keys_agree_on_and_why_it_is_one():
     assert set(merges.filter(pl.col("pattern").str.ends_with("(of a1.x)"))["position"]) == {5}
 
 
+def test_the_template_of_a_cluster_is_not_chosen_by_what_else_there_is():
+    keys = [f"got type {got} where {wanted} stood in the call" for got in ("ab", "cd", "ef") for wanted in ("gh", "ij")]
+
+    def template(*more):
+        found = cluster(pl.DataFrame([(key, key, 0) for key in (*keys, *more)], schema=SIGNATURES, orient="row"))
+        return found.members.filter(pl.col("signature_id") == keys[0])["template"].item()
+
+    assert {template(*(f"{name} {n}" for n in range(n))) for n, name in enumerate("abcdefgh")} == {
+        "got type <?> where gh stood in the call"
+    }
+
+
 texts_with_values = st.lists(
     st.sampled_from(
         [
@@ -332,6 +354,30 @@ def test_batches_and_repetition_do_not_matter_to_a_signature(texts, split):
     assert whole.equals(pl.concat(parts))
     assert identify(pl.Series(texts * 3, dtype=pl.String)).equals(pl.concat([whole] * 3))
     assert normalise(pl.Series(texts, dtype=pl.String))["match_key"].equals(whole["match_key"])
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([*"a 5.'\"AZ-<*>\t", "..", "Error", "b.C", "D7Error", " failed"]), max_size=9).map(
+            "".join
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_what_is_not_loose_is_masked_as_by_all_rules(texts):
+    shapes = pl.DataFrame({"text": texts}, schema={"text": pl.String})
+    by_all = _replaced(shapes, *_SPOKEN, (_ANY_VALUE, MASK), *_JOINED)["text"].str.strip_chars()
+    assert _mask(shapes)["text"].to_list() == by_all.to_list()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.integers(0, 2)), max_size=20))
+def test_rows_are_the_distinct_ones_at_their_places(rows):
+    table = pl.DataFrame(rows, schema={"x": pl.String, "y": pl.Int64}, orient="row")
+    distinct, place = distinct_rows(table)
+    assert distinct.rows() == list(dict.fromkeys(rows))
+    assert distinct[place].rows() == rows
 
 
 @pytest.mark.parametrize(
