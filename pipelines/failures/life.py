@@ -221,8 +221,6 @@ class Life:
         version = f" in version {decision.version}" if decision.version else ""
         told = decision.reason if decision.is_test else f"resolved{version} by {decision.by}: {decision.reason}"
         if self.base != RESOLVED:
-            if not decision.is_test:
-                self._refuted_by = None
             self._resolve(self._resolution(decision.at, decision.version, by_test=decision.is_test), told)
         elif self.resolution and decision.version and not decision.is_test:
             self.resolution = replace(self.resolution, fixed_in=decision.version, shown_version=decision.version)

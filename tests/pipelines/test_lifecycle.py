@@ -136,6 +136,15 @@ SCENARIOS = {
         [hit(0), hit(11), hit(12, version="1.2")], 13, [decide(1, "resolve", fixed_in_version="1.1")], [],
         [("new", NOON), ("resolved", 1 + SIX), ("suspected", 11 + NOON), ("regressed", 12 + NOON)],
     ),
+    "an old version that dies out, until that of the fix has it": (
+        [hit(0), hit(11), hit(30, version="1.1")], 31, [decide(1, "resolve", fixed_in_version="1.1")], [],
+        [("new", NOON), ("resolved", 1 + SIX), ("suspected", 11 + NOON), ("resolved", 26), ("regressed", 30 + NOON)],
+    ),
+    "an old version that escalates": (
+        [hit(0), *(hit(day) for day in range(11, 16)), hit(16, 20)], 17,
+        [decide(1, "resolve", fixed_in_version="1.1")], [],
+        [("new", NOON), ("resolved", 1 + SIX), ("suspected", 11 + NOON), ("escalating", 17)],
+    ),
     "an old version that dies out": (
         [hit(0), hit(11)], 26, [decide(1, "resolve", fixed_in_version="1.1")], [],
         [("new", NOON), ("resolved", 1 + SIX), ("suspected", 11 + NOON), ("resolved", 26)],
@@ -151,6 +160,13 @@ SCENARIOS = {
     "resolved before the last of that day": (
         [hit(0), hit(1, hour=19)], 2, [decide(1, "resolve")], [],
         [("new", NOON), ("resolved", 1 + SIX), ("regressed", 1 + 19 / 24)],
+    ),
+    "resolved at the moment of the last": (
+        [hit(0), hit(1, hour=18)], 2, [decide(1, "resolve")], [], [("new", NOON), ("resolved", 1 + SIX)],
+    ),
+    "resolved among many of a day": (
+        [hit(0), hit(1, 8, hour=18)], 2, [decide(1, "resolve", 18 + 5.5 / 60)], [],
+        [("new", NOON), ("resolved", 1 + SIX + 5.5 / 1440), ("regressed", 1 + SIX + 6 / 1440)],
     ),
     "reopened": (
         [hit(0)], 14, [decide(1, "resolve"), decide(2, "reopen")], [],
@@ -195,6 +211,11 @@ SCENARIOS = {
     "muted until it escalates": (
         [*daily_hits, hit(28, 12)], 29, [decide(20, "mute", until_escalating=True)], [],
         [("new", NOON), ("ongoing", 4), ("muted", 20 + SIX), ("escalating", 29)],
+    ),
+    "muted in the middle of an escalation, until the next one": (
+        [*daily_hits, hit(28, 12), hit(29, 12), hit(30, 2), hit(31, 12)], 32,
+        [decide(29, "mute", until_escalating=True)], [],
+        [("new", NOON), ("ongoing", 4), ("escalating", 29), ("muted", 29 + SIX), ("escalating", 32)],
     ),
     "resolved in the middle of an escalation": (
         [*daily_hits, hit(28, 12)], 29, [decide(28, "resolve")], [],
@@ -272,6 +293,8 @@ def test_silence_resolves_in_the_newest_version_that_its_agents_had_by_then():
     assert only(fold(hit(0), days=15, releases={}))["resolved_in_version"] is None
     row = only(fold(hit(0), days=12, decisions=[decide(11, "resolve", fixed_in_version="2.0")]))
     assert (row["resolved_in_version"], row["resolved_at"]) == ("2.0", at(11, 18))
+    row = only(fold(hit(0), days=17, decisions=[decide(16, "resolve", fixed_in_version="2.0")]))
+    assert (row["resolved_in_version"], row["resolved_at"]) == ("2.0", at(15, 0)), "a person knows the version later"
 
 
 def test_days_without_executions_are_not_silence():
@@ -283,6 +306,8 @@ def test_the_last_decision_of_a_moment_counts():
     both = [decide(1, "resolve"), decide(1, "reopen")]
     assert only(fold(hit(0), days=2, decisions=both))["state"] == "ongoing"
     assert only(fold(hit(0), days=2, decisions=both[::-1]))["state"] == "resolved"
+    entered = [{**one, "decision_id": number} for number, one in zip((2, 1), both, strict=True)]
+    assert only(fold(hit(0), days=2, decisions=entered))["state"] == "resolved", "their order is that of their numbers"
 
 
 def test_a_decision_is_about_its_environment_or_about_all():
