@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines.execution import TIMESTAMP
 from pipelines.regression.case_file import write_cases
 from pipelines.regression.cases import build_cases
 from pipelines.regression.scores import (
@@ -16,6 +17,7 @@ from pipelines.regression.scores import (
     STATES,
     Evidence,
     derive_cases,
+    passing,
 )
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents, while_made_of
@@ -28,6 +30,7 @@ _READS = {
     "signatures": ("failure_cluster_signatures", SIGNATURES),
     "states": ("failure_states", STATES),
 }
+_FIRST_SEEN = pl.Schema({"cluster_id": pl.String(), "first_seen_at": TIMESTAMP})
 _BASIS = "regression_candidates"
 
 
@@ -44,6 +47,11 @@ def publish_cases(warehouse: Warehouse, folder: Path) -> pl.DataFrame:
     retired = set(rows.filter(pl.col("state") == RETIRED)["case_id"])
     write_cases([case for case in cases if case.case_id not in retired], folder)
     return rows
+
+
+def read_passes(warehouse: Warehouse) -> pl.DataFrame:
+    """The runs that prove failures gone, which the life of failures takes note of."""
+    return passing(read_evidence(warehouse), read_table(warehouse, "failure_clusters", _FIRST_SEEN))
 
 
 def read_evidence(warehouse: Warehouse) -> Evidence:
