@@ -10,9 +10,6 @@ import typer
 from assets.display import AsJson, out, print_json, sheet, stop
 from pipelines.regression import find_candidate, refresh, tell_candidate
 from pipelines.regression.candidates import State
-from pipelines.regression.case_file import write_cases
-from pipelines.regression.cases import build_cases
-from pipelines.regression.exporters import KINDS, export
 from pipelines.regression.reviews import Action, Review, ReviewError, review_candidate
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_for_reading, open_warehouse
@@ -86,23 +83,6 @@ def show_candidate(candidate: Candidate, *, as_json: AsJson = False) -> None:
             for one in told["reviews"]
         ]
         out.print(sheet("\nWhat people said", ["when (UTC)", "who", "what", "why"], said))
-
-
-@candidates_app.command("export")
-def export_cases(
-    folder: Annotated[Path, typer.Option("--out", metavar="PATH", help="A folder for cases; else a JSONL file.")],
-    kind: Annotated[str, typer.Option("--format", help=f"cases, {', '.join(KINDS)}.")] = "cases",
-) -> None:
-    """Write the tests of approved candidates: JSON cases for pytest, or a data set for another tool."""
-    cases = build_cases(open_for_reading(load_settings()))
-    if kind == "cases":
-        write_cases(cases, folder)
-        out.print(f"{len(cases):,} cases are in {folder}: pytest --agentmill-cases {folder}", soft_wrap=True)
-    elif kind in KINDS:
-        export(cases, kind, folder)
-        out.print(f"{len(cases):,} cases are in {folder}, as {kind} imports them.", soft_wrap=True)
-    else:
-        stop(f"There is no format `{kind}`; there are: cases, {', '.join(KINDS)}.")
 
 
 @candidates_app.command()

@@ -127,4 +127,4 @@ def _tell_judgement(judgement: Judgement) -> None:
             rows = [(one.kind.replace("_", " "), one.subject or "", one.text) for one in told]
             out.print(sheet(title, columns, rows))
     compared = f", compared with {judgement.baseline}" if judgement.baseline else ""
-    out.print(f"{judgement.case_count} cases gate{compared}. {judgement.advice}", soft_wrap=True)
+    out.print(f"Cases that gate: {judgement.case_count}{compared}. {judgement.advice}", soft_wrap=True)

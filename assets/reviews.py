@@ -11,6 +11,8 @@ from pipelines.failures.decisions import DecisionError, decide
 from pipelines.regression import refresh
 from pipelines.regression.reviews import Review, ReviewError, review_candidate
 
+_TAGS = {"dagster/max_runtime": str(3600)}
+
 
 class CandidateReview(dg.Config):
     """What a person says about a candidate for a regression test."""
@@ -85,7 +87,7 @@ def review_of_candidate() -> None:
     enter_review()
 
 
-@dg.job(tags={"dagster/max_runtime": str(3600)}, description="Resolve, reopen, mute or unmute a failure.")
+@dg.job(tags=_TAGS, description="Resolve, reopen, mute or unmute a failure.")
 def decision_about_failure() -> None:
     """One decision, as its config says."""
     enter_decision()
