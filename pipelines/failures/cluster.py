@@ -66,7 +66,7 @@ def cluster(
     """
     current = _ends(aliases or {})
     seen = signatures.group_by("signature_id").agg(pl.col("match_key").first(), pl.col("day").min())
-    seen = seen.with_columns(failure=pl.col("signature_id").replace(current)).sort("match_key", "signature_id")
+    seen = seen.with_columns(failure=pl.col("signature_id").replace(current)).sort("match_key")
     kept_apart = {current.get(entry.signature, entry.signature): entry for entry in overrides.apart}
     closure, component = _by_words(seen["match_key"], ~seen["failure"].is_in(list(kept_apart)))
     forced = _forced(seen, overrides, current)
