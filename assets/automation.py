@@ -24,7 +24,8 @@ daily_pipeline = dg.define_asset_job(
     tags=_MAX_RUNTIME,
     description="Everything, for one UTC day or a range of them: raw records to published tables and reports.",
 )
-_derived = dg.AssetSelection.groups("regression", "reports") | dg.AssetSelection.assets("failure_clusters")
+_clusters = dg.AssetSelection.assets("failure_clusters").required_multi_asset_neighbors()
+_derived = dg.AssetSelection.groups("regression", "reports") | _clusters
 daily_tables = dg.define_asset_job(
     "daily_tables",
     selection=_everything - _derived,

@@ -9,7 +9,7 @@ from assets.catalogue import column_schema
 from assets.partitions import daily, each_day, whole_range
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import check_results
-from pipelines.failures import SIGNATURES
+from pipelines.failures import OCCURRENCES, SIGNATURES
 from pipelines.publication import publish_day
 from pipelines.record_types import EXECUTIONS
 from pipelines.rollup import (
@@ -65,7 +65,14 @@ def published_day_asset(upstream: str) -> dg.AssetsDefinition:
             ),
             _spec(
                 SIGNATURES,
-                "What failed on a day, by the identity of its message. Grain: UTC day and signature.",
+                "What failed on a day, where and with what. Grain: UTC day, signature and dimensions.",
+                deps=[EXECUTIONS.name],
+                group="failures",
+                team="on-call",
+            ),
+            _spec(
+                OCCURRENCES,
+                "Which execution failed how. Grain: failed execution.",
                 deps=[EXECUTIONS.name],
                 group="failures",
                 team="on-call",
@@ -90,7 +97,7 @@ def published_day_asset(upstream: str) -> dg.AssetsDefinition:
         results = _results(context, verdicts)
         return tuple(  # type: ignore[return-value]  # Dagster takes the annotation for any number of tables
             dg.MaterializeResult(asset_key=name, check_results=results.get(name, []))
-            for name in (EXECUTIONS.name, *_ROLLUPS, SIGNATURES)
+            for name in (EXECUTIONS.name, *_ROLLUPS, SIGNATURES, OCCURRENCES)
         )
 
     return published_day

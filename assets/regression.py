@@ -18,4 +18,6 @@ from pipelines.regression import publish_candidates
 @guarded
 def regression_candidates(mill: Mill) -> dg.MaterializeResult:
     """Failures that struck three times within seven days, proposed as tests. Grain: candidate."""
-    return dg.MaterializeResult(metadata={"dagster/row_count": publish_candidates(mill.warehouse).height})
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": publish_candidates(mill.warehouse, mill.settings.failures).height}
+    )

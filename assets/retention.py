@@ -18,7 +18,7 @@ from pipelines.privacy.retention import retain
 @guarded
 def retention(mill: Mill) -> dg.MaterializeResult:
     """What was kept for as long as `retention` says, dropped by day and by month. Grain: place."""
-    drops = retain(mill.settings.retention, mill.lake, mill.warehouse, datetime.now(UTC).date())
+    drops = retain(mill.settings.retention, mill.lake, mill.warehouse, datetime.now(UTC).date(), mill.settings.failures)
     rows = [(one.place, one.first_day, one.last_day, one.days, one.rows, one.size_bytes or "") for one in drops]
     columns = ["place", "from", "to", "days", "rows", "bytes"]
     return dg.MaterializeResult(metadata={"dagster/row_count": len(drops), "dropped": table(columns, rows)})

@@ -122,7 +122,7 @@ class SameRules:
         self._restored = {symbol: "" if name == KEEP else name for name, symbol in self._symbols.items()}
         self._stages = [
             (
-                _translate(stage.gate or ""),
+                [[_translate(pattern) for pattern in look] for look in (stage.gates, stage.also) if look],
                 [(_translate(rule.pattern), self._replacement(rule)) for rule in stage.rules],
             )
             for stage in STAGES
@@ -133,8 +133,8 @@ class SameRules:
         text = self._placed.sub(
             lambda found: self._symbols[found[0]], re.sub("[\ue000-\uf8ff]", "\N{REPLACEMENT CHARACTER}", text)
         )
-        for gate, rules in self._stages:
-            if gate.search(text):
+        for looks, rules in self._stages:
+            if all(any(pattern.search(text) for pattern in look) for look in looks):
                 for pattern, replacement in rules:
                     text = pattern.sub(replacement, text)
         return re.sub("[\ue000-\uf8ff]", lambda found: self._restored[found[0]], text)

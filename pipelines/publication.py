@@ -6,7 +6,7 @@ from datetime import date
 import polars as pl
 
 from pipelines import failures, rollup
-from pipelines.failures import SIGNATURES, categorize_failures, signature_facts
+from pipelines.failures import categorize_failures, derive_facts
 from pipelines.lake import Lake
 from pipelines.pricing.book import PriceBook
 from pipelines.record_types import EXECUTIONS
@@ -63,8 +63,7 @@ def derive(executions: PublishedDay, prices: PriceBook) -> Derived:
     rows = executions.rows.select(COLUMNS)
     tables = rollup.compute(rows, categorize_failures, prices)
     verdicts = [rollup.judge(tables, rows), rollup.judge_sketches(tables, rows)]
-    tables[SIGNATURES] = signature_facts(rows)
-    return Derived(content_digest(executions.content, prices.digest), tables, verdicts)
+    return Derived(content_digest(executions.content, prices.digest), tables | derive_facts(rows), verdicts)
 
 
 def as_tables(executions: PublishedDay, derived: Derived) -> Tables:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -101,6 +101,20 @@ class RetentionSettings(BaseModel):
     rollups_months: int = Field(60, ge=1, description="Rollups, users by day, failures and receipts.")
 
 
+class FailureSettings(BaseModel):
+    """How failures become clusters, when they count as gone, and which of them ask for a test."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    overrides: Path | None = Field(None, description="What people know better about clusters, as a YAML file.")
+    silent_days: int = Field(
+        14, ge=1, description="Days with executions and without a failure, after which it is gone."
+    )
+    candidate_policy: Literal["gated", "three_strikes"] = Field(
+        "gated", description="`three_strikes` proposes every failure that struck three times in seven days."
+    )
+
+
 class Settings(BaseSettings):
     """Everything a user can set. `AGENTMILL_<NAME>` in the environment wins over the file; secrets are never shown."""
 
@@ -122,6 +136,11 @@ class Settings(BaseSettings):
     gitleaks_rules: Path | None = Field(None, description="A gitleaks configuration whose rules apply to texts too.")
     sources: dict[str, AnySource] = Field({}, description="Where logs come from, by name.")
     legacy: LegacySettings | None = Field(None, description="An older application to migrate from, once.")
+    failures: FailureSettings = Field(FailureSettings(), description="How failures are judged.")
+    results_dir: Path | None = Field(
+        None, description="Results of regression tests; `<state_dir>/results` where unset."
+    )
+    cases_dir: Path | None = Field(None, description="Regression tests as JSON; `<state_dir>/cases` where unset.")
     retention: RetentionSettings = Field(RetentionSettings(), description="How long what is kept.")
     minimum_group_size: int = Field(5, ge=2, description="Users that a group needs to be shown in views.")
 
@@ -151,6 +170,16 @@ class Settings(BaseSettings):
     def reports(self) -> Path:
         """Where reports are written."""
         return self.reports_dir or self.state_dir / "reports"
+
+    @property
+    def results(self) -> Path:
+        """Where results of regression tests are looked for."""
+        return self.results_dir or self.state_dir / "results"
+
+    @property
+    def cases(self) -> Path:
+        """Where the cases of approved regression tests are written."""
+        return self.cases_dir or self.state_dir / "cases"
 
     def open_lake(self) -> Lake:
         """Open the lake. Makes its folders where it is on disk."""

@@ -130,9 +130,9 @@ def _stage(rule: _Rule, regex: str, shared: list[_Allowlist]) -> Stage:
     """The rule behind its keywords."""
     allowlists = [*_all(rule), *(one for one in shared if not one.rules or rule.id in one.rules)]
     name = re.sub("[^a-z0-9_.-]", "-", rule.id.lower())
-    gate = "(?i)" + "|".join(map(re.escape, rule.keywords)) if rule.keywords else regex
+    gates = ("(?i)" + "|".join(map(re.escape, rule.keywords)),) if rule.keywords else ()
     found = Rule(rule.id, regex, f"<secret:{name}>", ("", ""), find=_finder(rule, regex, allowlists))
-    return Stage(rule.id, gate, (found,))
+    return Stage(rule.id, gates, (found,))
 
 
 def _finder(rule: _Rule, regex: str, allowlists: list[_Allowlist]) -> Callable[[str], str | None]:

@@ -30,7 +30,10 @@ class Rule:
     example: Example
     frame: str = "{}"
     gate: str | None = None
-    """Simpler than the pattern, and found wherever that is."""
+    """Simpler than the pattern, and found wherever that is and `find` picks something. One that rules of a stage share
+    is looked for once: it finds neither placeholders nor the edges of words, so that no rule can bring it about."""
+    also: str | None = None
+    """A second gate, looked for where the first was found."""
     find: Callable[[str], str | None] | None = None
     """Picks the value out of what the pattern found, or none."""
     needs: tuple[str, ...] = ()
@@ -39,11 +42,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Rules that share a cheap test: a text without what `gate` finds is left alone by all of them."""
+    """Rules that share cheap tests: a text in which no pattern of `gates` is found is left alone by all of them."""
 
     name: str
-    gate: str | None
+    gates: tuple[str, ...]
     rules: tuple[Rule, ...]
+    also: tuple[str, ...] = ()
+    """The same, but found in most texts, and so looked for last."""
 
 
 def _token(vendor: str, pattern: str, sample: str, gate: str | None = None) -> Rule:
@@ -230,10 +235,14 @@ _WORD = (
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
 _NAME = rf"[A-Za-z0-9_.-]*{_WORD}"
+_KEYWORD = (
+    r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie|identified| -u|--user|sess"
+    r"|\.sid|kennwort|pw:|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap| login|:(?:54[0-9]{2}|6432|\*):"
+)
 _CLOSE = r"[\\\"'\]]*"
 _EQUALS = r"[ \t]*(?:=>|:=|=|:)[ \t]*"
 _ASSIGNED = rf"(?i){_WORD}{_CLOSE}[ \t]*[=:]"
-_LISTED = rf"(?i){_WORD}[\"'],\s*b?[\"']"
+_LISTED = r"[\"'],\s*b?[\"']"
 _AUTHORIZATION = r"(?i)authorization[\\\"']*\s*[:=]"
 _OPEN = r"[\\\"'`]*"
 _START = rf"[^\s\\\"'`<>,;&|(){{}}\[\]=:{PRIVATE}]"
@@ -259,6 +268,7 @@ def _quoted(quote: str) -> Rule:
         (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
         frame="${1}{}",
         gate=_ASSIGNED,
+        also=rf"[=:>][ \t]*\\?{quote}",
     )
 
 
@@ -451,6 +461,7 @@ _KEYWORDS = (
         ("api_key=<abc123def456> and token=(expired)", "api_key=<<secret>> and token=(expired)"),
         frame="${1}{}",
         gate=_ASSIGNED,
+        also=r"[=:>][ \t]*[<(\[{]",
     ),
     Rule(
         "told_password",
@@ -514,6 +525,8 @@ _HOMES = (
     r"(?:home|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home"
     r"|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/"
 )
+_SPACED_HOME = r"/(?:home|Users)/[^/\s]+ "
+_DRIVE = r":[\\/]+[UuDd]"
 _USER_EQUALS = r"(?i)(?:user[_-]?name|user|login)="
 _PEOPLE = (
     Rule(
@@ -579,6 +592,7 @@ _PEOPLE = (
         ("open /home/Ann B/main.py", "open /home/<user>/main.py"),
         frame="${1}{}${2}",
         gate=_HOME,
+        also=_SPACED_HOME,
     ),
     Rule(
         "home_posix_known",
@@ -588,6 +602,7 @@ _PEOPLE = (
         ("open /home/ann van b/.cache/x", "open /home/<user>/.cache/x"),
         frame="${1}{}${2}",
         gate=_HOME,
+        also=_SPACED_HOME,
     ),
     Rule(
         "home_tilde",
@@ -604,6 +619,7 @@ _PEOPLE = (
         (r"open \\srv01\users\annb\x", r"open \\srv01\users\<user>\x"),
         frame="${1}{}",
         gate=_HOME,
+        also=r"\\\\",
     ),
     Rule(
         "home_posix",
@@ -621,6 +637,7 @@ _PEOPLE = (
         (r"C:\Users\Ann B\data.csv", r"C:\Users\<user>\data.csv"),
         frame="${1}{}${2}",
         gate=_HOME,
+        also=_DRIVE,
     ),
     Rule(
         "home_windows",
@@ -629,6 +646,7 @@ _PEOPLE = (
         (r"cd C:\\Users\\annb", r"cd C:\\Users\\<user>"),
         frame="${1}{}",
         gate=_HOME,
+        also=_DRIVE,
     ),
     Rule(
         "home_encoded",
@@ -684,7 +702,7 @@ _PEOPLE = (
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _HEX = r"[0-9a-f]{1,4}"
 _DOTTED = r"[0-9]\.[0-9]+\.[0-9]+\.[0-9]"
-_SEPARATED = r"(?i)(?:[0-9a-f]{1,4}[:-]){5}"
+_SEPARATED = r"(?i)[:-](?:[0-9a-f]{1,4}[:-]){4}"
 _NUMBERS = (
     Rule(
         "harmless_ipv4",
@@ -702,6 +720,7 @@ _NUMBERS = (
         ("pinned to 1.2.3.4-rc1", "pinned to 1.2.3.4-rc1"),
         frame="${1}{}${2}",
         gate=_DOTTED,
+        also=r"\.[0-9]+\.[0-9]+[-+._]?[a-z]",
     ),
     Rule(
         "decimals",
@@ -755,7 +774,7 @@ _NUMBERS = (
         "<iban>",
         ("to DE89 3704 0044 0532 0130 00 now", "to <iban> now"),
         find=find_iban,
-        gate=r"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}",
+        gate=rf"{B}[A-Z]{{2}}[0-9]{{2}} ?[A-Z0-9]{{4}}",
     ),
     Rule(
         "card",
@@ -763,7 +782,7 @@ _NUMBERS = (
         "<card>",
         ("card 4111 1111 1111 1111 declined", "card <card> declined"),
         find=find_card,
-        gate=r"[2-6](?:[ -]?[0-9]){12}",
+        gate=r"(?:^|[^A-Za-z0-9])[2-6](?:[ -]?[0-9]){12}",
     ),
     Rule(
         "card_code",
@@ -803,9 +822,15 @@ _NUMBERS = (
         "<ssn>",
         ("ssn=123456789 bad", "ssn=<ssn> bad"),
         frame="${1}{}",
-        gate=r"(?i)ssn|social sec",
+        gate=r"(?i)ssn|cial sec",
     ),
-    Rule("ssn", rf"{B}[0-8][0-9]{{2}}-[0-9]{{2}}-[0-9]{{4}}{B}", "<ssn>", ("ssn 123-45-6789 bad", "ssn <ssn> bad")),
+    Rule(
+        "ssn",
+        rf"{B}[0-8][0-9]{{2}}-[0-9]{{2}}-[0-9]{{4}}{B}",
+        "<ssn>",
+        ("ssn 123-45-6789 bad", "ssn <ssn> bad"),
+        gate="-[0-9]{2}-[0-9]{4}",
+    ),
     Rule(
         "phone_international",
         r"(^|[^0-9A-Za-z.+])\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?"
@@ -833,6 +858,7 @@ _NUMBERS = (
         "<phone>",
         ("call 020 7946 0187 or 030/1234567", "call <phone> or <phone>"),
         frame="${1}{}",
+        gate=r"00[1-9][0-9]{1,2}[ -][0-9]{2,4}[ -]|0[1-9][0-9]{1,3}(?: [0-9]{3,4} [0-9]{4}|/[0-9]{5})",
     ),
     Rule(
         "phone_national",
@@ -840,7 +866,7 @@ _NUMBERS = (
         "<phone>",
         ("call (415) 555-2671 back", "call <phone> back"),
         frame="${1}{}",
-        gate=r"[2-9][0-9]{2}[.-][0-9]{4}",
+        gate=r"[.)-] ?[2-9][0-9]{2}[.-][0-9]{4}",
     ),
 )
 
@@ -899,33 +925,31 @@ _OPAQUE = (
         rf"{B}[A-Za-z0-9+/_-]{{32,}}={{0,2}}",
         "<secret:opaque>",
         ("sent Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE here", "sent <secret:opaque> here"),
+        gate=r"(?:^|[^A-Za-z0-9+/_-])[a-z0-9+/_-]*[A-Z][A-Za-z0-9+/_-]{16}|[a-z0-9+/_-]{16}[A-Z]",
         find=find_opaque,
         needs=("[a-z]", "[A-Z]", "[0-9]"),
     ),
 )
 
 STAGES = (
-    Stage("blocks", r"PRIVATE KEY", _BLOCKS),
-    Stage("urls", "://", _URLS),
-    Stage("oracle", "(?i)jdbc:oracle:", _ORACLE),
-    Stage("token_urls", "://", _TOKEN_URLS),
-    Stage("queries", "[?&]", _QUERIES),
-    Stage("vendors", r"[A-Za-z0-9_-]{16}|ey[JK]", _VENDORS),
-    Stage(
-        "keywords",
-        r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie|identified| -u"
-        r"|--user|sess|\.sid"
-        r"|kennwort|pw:|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap| login|:(?:54[0-9]{2}|6432|\*):",
-        _KEYWORDS,
-    ),
-    Stage("people", None, _PEOPLE),
-    Stage("numbers", r"[0-9][0-9 .:-]*[0-9]|:[0-9A-Fa-f]+:", _NUMBERS),
+    Stage("blocks", ("PRIVATE KEY",), _BLOCKS),
+    Stage("urls", ("://",), _URLS),
+    Stage("oracle", ("(?i)jdbc:oracle:",), _ORACLE),
+    Stage("token_urls", ("://",), _TOKEN_URLS),
+    Stage("queries", ("[?&]",), _QUERIES),
+    Stage("vendors", (), _VENDORS, also=("[A-Za-z0-9_-]{16}|ey[JK]",)),
+    Stage("keywords", (_KEYWORD,), _KEYWORDS),
+    Stage("people", (), _PEOPLE),
+    Stage("numbers", (), _NUMBERS, also=("[0-9][0-9 .:-]*[0-9]|:[0-9A-Fa-f]+:",)),
     Stage(
         "addresses",
-        r"(?:str\.|[Ss]tra(?:ß|ss)e|gasse|[Aa]llee|[Ww]eg|damm|ufer|-Platz) [0-9]|[0-9] ?[a-h]?, ?[0-9]{5} "
-        rf"| {_STREET}{B}|(?i:box|postfach) [0-9]",
+        (
+            r"(?:str\.|[Ss]tra(?:ß|ss)e|gasse|[Aa]llee|[Ww]eg|damm|ufer|-Platz|(?i:box|postfach)) [0-9]",
+            r"[0-9] ?[a-h]?, ?[0-9]{5} ",
+            rf" {_STREET}{B}",
+        ),
         _ADDRESSES,
     ),
-    Stage("opaque", None, _OPAQUE),
+    Stage("opaque", (), _OPAQUE),
 )
 RULES = tuple(rule for stage in STAGES for rule in stage.rules)

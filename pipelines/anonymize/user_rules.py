@@ -56,7 +56,7 @@ class ExtraRule(BaseModel):
     def stage(self) -> Stage:
         """The rule as the sanitizer applies it."""
         rule = Rule(self.name, self.pattern, self.placeholder, self.example, self.frame)
-        return Stage(self.name, self.pattern, (rule,))
+        return Stage(self.name, (), (rule,))
 
 
 def check_pattern(pattern: str) -> None:

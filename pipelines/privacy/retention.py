@@ -17,12 +17,12 @@ from psycopg import sql
 
 from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt
 from pipelines.extract import RawReceipt
-from pipelines.failures import SIGNATURES, publish_clusters
+from pipelines.failures import OCCURRENCES, SIGNATURES
 from pipelines.lake import Lake, Receipt
 from pipelines.record_types import RECORD_TYPES
-from pipelines.regression import publish_candidates
+from pipelines.regression import publish_failures
 from pipelines.rollup import TABLES
-from pipelines.settings import RetentionSettings
+from pipelines.settings import FailureSettings, RetentionSettings
 from pipelines.warehouse.connection import PARTITIONS, SCHEMA, Warehouse
 from pipelines.warehouse.ledger import loading
 
@@ -30,6 +30,10 @@ RECEIPTS = "receipts_daily"
 ROLLUPS = (*TABLES, SIGNATURES, RECEIPTS)
 """The tables whose rows are kept for `rollups_months`."""
 
+_BY_EXECUTION = (OCCURRENCES,)
+"""Small tables whose rows are kept as long as the executions they name."""
+
+_DEFAULTS = FailureSettings()
 _MONTH = re.compile(r"_(?P<year>\d{4})_(?P<month>\d\d)")
 _DAY = re.compile(r"_(?P<year>\d{4})_(?P<month>\d\d)_(?P<day>\d\d)")
 _MONTHS_OF_TABLE = """
@@ -64,11 +68,18 @@ def plan_retention(settings: RetentionSettings, lake: Lake, warehouse: Warehouse
         *_lake_drops([QUARANTINED], today - timedelta(days=settings.quarantine_days), lake),
         *_lake_drops(_CLEAN, months_before(today, settings.executions_months), lake),
         *_partition_drops(months_before(today, settings.executions_months), warehouse),
-        *_rollup_drops(months_before(today, settings.rollups_months), warehouse),
+        *_day_drops(_BY_EXECUTION, months_before(today, settings.executions_months), warehouse),
+        *_day_drops(ROLLUPS, months_before(today, settings.rollups_months), warehouse),
     ]
 
 
-def retain(settings: RetentionSettings, lake: Lake, warehouse: Warehouse, today: date) -> list[Drop]:
+def retain(
+    settings: RetentionSettings,
+    lake: Lake,
+    warehouse: Warehouse,
+    today: date,
+    failures: FailureSettings = _DEFAULTS,
+) -> list[Drop]:
     """Drop what was kept long enough, and tell what it was. Raises BusyError; what is done by then stays done."""
     plan = plan_retention(settings, lake, warehouse, today)
     executions_since = months_before(today, settings.executions_months)
@@ -83,9 +94,9 @@ def retain(settings: RetentionSettings, lake: Lake, warehouse: Warehouse, today:
     for dataset in _CLEAN:
         for day in _before(executions_since, dataset, lake):
             lake.drop(dataset, day)
-    if _drop_rollups(months_before(today, settings.rollups_months), warehouse):
-        publish_clusters(warehouse)
-        publish_candidates(warehouse)
+    _drop_days(_BY_EXECUTION, executions_since, warehouse)
+    if _drop_days(ROLLUPS, months_before(today, settings.rollups_months), warehouse)[SIGNATURES]:
+        publish_failures(warehouse, failures)
     return plan
 
 
@@ -205,9 +216,9 @@ def _first_of(table: str, name: str) -> date:
     return date.fromisoformat(name.removeprefix(f"{table}_").replace("_", "-") + "-01")
 
 
-def _rollup_drops(limit: date, warehouse: Warehouse) -> Iterator[Drop]:
+def _day_drops(tables: Sequence[str], limit: date, warehouse: Warehouse) -> Iterator[Drop]:
     with warehouse.connect() as connection:
-        for table in ROLLUPS:
+        for table in tables:
             query = sql.SQL("select min(day), max(day), count(distinct day), count(*) from {} where day < %s")
             told = connection.execute(query.format(sql.Identifier(SCHEMA, table)), [limit]).fetchall()
             for first, last, days, rows in told:
@@ -215,14 +226,14 @@ def _rollup_drops(limit: date, warehouse: Warehouse) -> Iterator[Drop]:
                     yield Drop(f"table {table}", first, last, days, rows, None)
 
 
-def _drop_rollups(limit: date, warehouse: Warehouse) -> bool:
-    """Delete the days of the rollups before a limit, all in one transaction; whether failures were among them."""
+def _drop_days(tables: Sequence[str], limit: date, warehouse: Warehouse) -> dict[str, int]:
+    """Delete the days of small tables before a limit, all in one transaction; how many rows each had."""
     with warehouse.connect() as connection, connection.transaction():
         removed = {}
-        for table in ROLLUPS:
+        for table in tables:
             query = sql.SQL("delete from {} where day < %s").format(sql.Identifier(SCHEMA, table))
             removed[table] = connection.execute(query, [limit]).rowcount
         connection.execute(
-            "delete from agentmill.load_ledger where table_name = any(%s) and day < %s", [list(ROLLUPS), limit]
+            "delete from agentmill.load_ledger where table_name = any(%s) and day < %s", [list(tables), limit]
         )
-    return removed[SIGNATURES] > 0
+    return removed

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-POLICY = "three_strikes"
 STRIKES = 3
 WINDOW = timedelta(days=7)
 

@@ -17,11 +17,18 @@ _DAYS = """
 """
 _CLUSTERS = "select * from agentmill.failure_clusters order by occurrence_count desc, cluster_id"
 _CLUSTER_DAYS = """
-    select cluster.cluster_id, fact.day, sum(fact.occurrence_count)::bigint as occurrences
-    from agentmill.failure_clusters as cluster
-    join agentmill.failure_signatures_daily as fact on fact.signature_id = any(cluster.signature_ids)
-    group by cluster.cluster_id, fact.day
+    select cluster_id, day, sum(occurrence_count)::bigint as occurrences
+    from agentmill.failure_cluster_daily group by cluster_id, day
 """
+_DIFFERENCES = "select * from agentmill.failure_differences order by cluster_id, rank"
+_SPOKEN = {
+    "environment": "in environment",
+    "agent_id": "agent",
+    "agent_version": "version",
+    "execution_type": "type of work",
+    "provider": "provider",
+    "model": "model",
+}
 _RECEIPTS = """
     select source, sum(received_count)::bigint as received, sum(clean_count)::bigint as clean,
         sum(quarantined_count)::bigint as quarantined, sum(duplicate_count)::bigint as duplicates
@@ -60,17 +67,33 @@ def failure_context(warehouse: Warehouse) -> dict[str, Any]:
 
 
 def with_trend(warehouse: Warehouse, clusters: pl.DataFrame) -> list[dict[str, Any]]:
-    """Each cluster with its occurrences on every day of the period, and whether it is new."""
+    """Each cluster with its occurrences on every day of the period, what is different about it, whether it is new."""
     counts = {(row[0], row[1]): row[2] for row in warehouse.read(_CLUSTER_DAYS).iter_rows()}
+    differences: dict[str, list[str]] = {}
+    for one in warehouse.read(_DIFFERENCES).iter_rows(named=True):
+        differences.setdefault(one["cluster_id"], []).append(describe_difference(one))
     period = _period(warehouse)
     return [
         cluster
         | {
-            "trend": [(day, counts.get((cluster["cluster_id"], day), 0)) for day in period],
+            "daily": [(day, counts.get((cluster["cluster_id"], day), 0)) for day in period],
+            "differences": differences.get(cluster["cluster_id"], []),
             "is_new": bool(period) and (period[-1] - cluster["first_seen_at"].date()).days < _NEW_DAYS < len(period),
         }
         for cluster in clusters.iter_rows(named=True)
     ]
+
+
+def describe_difference(one: dict[str, Any]) -> str:
+    """A row of `failure_differences` as a sentence."""
+    with_it = f"{_SPOKEN[one['dimension']]} {one['value']}" + (f" of {one['agent_id']}" if one["agent_id"] else "")
+    first = f"{with_it}: {one['failure_rate']:.2%} of {one['execution_count']:,} executions failed so, "
+    if not one["other_rate"]:
+        return first + "none of the others"
+    return (
+        f"{first}{one['other_rate']:.2%} of the others; {one['lift']:.1f} times as often "
+        f"({one['lift_low']:.1f} to {one['lift_high']:.1f})"
+    )
 
 
 def _every_day(days: list[dict[str, Any]]) -> list[dict[str, Any]]:

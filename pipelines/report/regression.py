@@ -6,7 +6,7 @@ from pipelines.report.failures import with_trend
 from pipelines.warehouse.connection import Warehouse
 
 _MOST_CANDIDATES = 50
-_CANDIDATES = "select * from agentmill.regression_candidates order by evidence_score desc, candidate_id"
+_CANDIDATES = "select * from agentmill.regression_candidates order by priority desc, candidate_id"
 _CLUSTERS = """
     select * from agentmill.failure_clusters
     where cluster_id in (select cluster_id from agentmill.regression_candidates)

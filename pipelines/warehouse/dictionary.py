@@ -7,7 +7,7 @@ column schema, grants and `docs/data-dictionary.md` (see `dictionary_page`) are 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import psycopg
@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from pipelines.execution import COLUMNS, Column, Privacy
 from pipelines.record_types import RECORD_TYPES
 from pipelines.warehouse.connection import SCHEMA, SQL_FOLDER
+
+_Caller = Literal["agentmill_loader", "agentmill_analyst", "agentmill_oncall", "agentmill_privacy"]
 
 DICTIONARY_FILE = "sql/dictionary.yaml"
 _PATH = SQL_FOLDER / "dictionary.yaml"
@@ -66,6 +68,8 @@ class Relation:
     grain: str
     use: str
     columns: Mapping[str, Definition]
+    append_only: bool = False
+    """Whether rows are only ever added: a trigger refuses all else, and loaders are granted no more."""
     security_barrier: bool = False
     """Whether the view hides rows that functions in a reader's question must not see either."""
 
@@ -89,6 +93,8 @@ class Function:
     call: str
     meaning: str
     use: str
+    roles: tuple[str, ...] | None = None
+    """The groups that may call it; None where all readers and loaders may."""
 
     @property
     def text(self) -> str:
@@ -118,6 +124,7 @@ class _RelationEntry(BaseModel):
     columns: list[Any] = []
     own: dict[str, Definition] = {}
     security_barrier: bool = False
+    append_only: bool = False
     privacy: Privacy = Privacy.PUBLIC
     """The class of every column that is not in a stricter one: rows of single people are closed as a whole."""
 
@@ -127,6 +134,7 @@ class _FunctionEntry(BaseModel):
 
     call: str
     use: str
+    roles: tuple[_Caller, ...] | None = None
 
 
 class _Content(BaseModel):
@@ -159,7 +167,7 @@ def parse_dictionary(content: object) -> Dictionary:
     return Dictionary(
         {(relation.schema, relation.name): relation for relation in relations},
         {
-            name: Function(name, entry.call, _first_line(SCHEMA, "functions", name), entry.use)
+            name: Function(name, entry.call, _first_line(SCHEMA, "functions", name), entry.use, entry.roles)
             for name, entry in given.functions.items()
         },
     )
@@ -175,7 +183,7 @@ def _relation(name: str, entry: _RelationEntry, shared: Mapping[str, Definition]
         raise DictionaryError(f"{name} has no column {', '.join(idle)}: remove it from its `own` in {DICTIONARY_FILE}")
     grain = entry.grain or _first_line(schema, "views", bare).removeprefix("One row per ")
     columns = {column: _at_least(entry.privacy, definition) for column, definition in columns.items()}
-    return Relation(schema, bare, is_view, grain, entry.use, columns, entry.security_barrier)
+    return Relation(schema, bare, is_view, grain, entry.use, columns, entry.append_only, entry.security_barrier)
 
 
 def _at_least(privacy: Privacy, definition: Definition) -> Definition:

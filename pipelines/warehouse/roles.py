@@ -29,7 +29,9 @@ READS: Mapping[str, frozenset[Privacy]] = {
 """The classes of columns that each group of readers may see."""
 
 _PUBLIC = "public"
-_WRITES = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_READS = ("SELECT",)
+_ADDS = (*_READS, "INSERT")
+_WRITES = (*_ADDS, "UPDATE", "DELETE")
 _AUDIT = {"log_statement": "all", "log_duration": "on"}
 _PGAUDIT = {"pgaudit.log": "read, write, ddl, role"}
 
@@ -163,10 +165,10 @@ def _wanted(connection: psycopg.Connection) -> Iterator[Grant]:
     for (schema,) in schemas.fetchall():
         yield from (Grant("schema", schema, "", "", role, "USAGE") for role in (LOADER, *READS))
     for schema, name, is_view, owner, columns in connection.execute(_RELATIONS, [_schemas(known)]).fetchall():
-        if owner != LOADER:
-            writes = _WRITES[:1] if is_view else _WRITES
-            yield from (Grant("table", schema, name, "", LOADER, privilege) for privilege in writes)
         relation = known.relations.get((schema, name))
+        if owner != LOADER:
+            writes = _READS if is_view else _ADDS if relation and relation.append_only else _WRITES
+            yield from (Grant("table", schema, name, "", LOADER, privilege) for privilege in writes)
         defined = relation.columns if relation else {}
         for role, classes in READS.items():
             seen = [column for column in columns if column in defined and defined[column].privacy in classes]
@@ -174,7 +176,9 @@ def _wanted(connection: psycopg.Connection) -> Iterator[Grant]:
             yield from (Grant("table", schema, name, column, role, "SELECT") for column in chosen)
     for name, signature in connection.execute(_ROUTINES, [SCHEMA]).fetchall():
         if name in known.functions:
-            yield from (Grant("routine", SCHEMA, signature, "", role, "EXECUTE") for role in (LOADER, *READS))
+            told = known.functions[name].roles
+            callers = (LOADER, *READS) if told is None else told
+            yield from (Grant("routine", SCHEMA, signature, "", role, "EXECUTE") for role in callers)
 
 
 def _held(connection: psycopg.Connection) -> Iterator[Grant]:

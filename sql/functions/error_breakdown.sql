@@ -37,7 +37,7 @@ as $$
         select
             coalesce(member.cluster_id, seen.signature_id) as cluster_id,
             seen.day, seen.signature_id, seen.template, seen.category, seen.severity, seen.fault_domain,
-            seen.occurrence_count, seen.agent_ids, seen.models, seen.first_seen_at, seen.last_seen_at
+            seen.occurrence_count, seen.agent_id, seen.model, seen.first_seen_at, seen.last_seen_at
         from asked
         join agentmill.failure_signatures_daily as seen on seen.day >= asked.from_day and seen.day < asked.to_day
         left join member on member.signature_id = seen.signature_id
@@ -48,6 +48,8 @@ as $$
             cluster_id,
             sum(occurrence_count)::bigint as occurrence_count,
             count(distinct day) as active_days,
+            count(distinct agent_id) as agent_count,
+            count(distinct model) as model_count,
             min(first_seen_at) as first_seen_at,
             max(last_seen_at) as last_seen_at
         from fact
@@ -58,20 +60,6 @@ as $$
         select distinct on (cluster_id) cluster_id, category, severity, fault_domain, template
         from (select *, sum(occurrence_count) over (partition by signature_id) as frequency from fact) as member
         order by cluster_id, frequency desc, day, signature_id
-    ),
-
-    affected as (
-        select
-            fact.cluster_id,
-            count(distinct name) filter (where of = 'agent') as agent_count,
-            count(distinct name) filter (where of = 'model') as model_count
-        from fact
-        cross join lateral (
-            select 'agent' as of, unnest(fact.agent_ids) as name
-            union all
-            select 'model', unnest(fact.models)
-        ) as hit
-        group by fact.cluster_id
     )
 
     select
@@ -85,8 +73,8 @@ as $$
         (counted.occurrence_count / sum(counted.occurrence_count) over ())::double precision,
         (sum(counted.occurrence_count) over frequent / sum(counted.occurrence_count) over ())::double precision,
         counted.active_days,
-        coalesce(affected.agent_count, 0),
-        coalesce(affected.model_count, 0),
+        counted.agent_count,
+        counted.model_count,
         counted.first_seen_at,
         counted.last_seen_at,
         asked.from_day,
@@ -95,7 +83,6 @@ as $$
         published.is_final
     from counted
     join worded using (cluster_id)
-    left join affected using (cluster_id)
     cross join asked
     cross join lateral (
         select

@@ -118,6 +118,31 @@ def test_each_incident_is_found_as_one_cluster_of_its_kind_since_its_first_day(d
     assert others["incident"].max() == 1
 
 
+def test_failures_are_grouped_as_in_the_known_truth(demo):
+    truth = pl.concat(traffic(day).filter(pl.col("failure").is_not_null()) for day in range(DAYS))
+    serial = pl.col("serial").cast(pl.String)
+    ids = (pl.format("app-{}", serial.str.zfill(8)), pl.format("batch-{}", serial))
+    named = pl.concat(truth.select("failure", execution_id=one) for one in ids)
+    found = demo.warehouse.read(
+        "select execution_id, cluster_id from agentmill.failure_occurrences "
+        "join agentmill.failure_cluster_signatures using (signature_id)"
+    ).join(named, on="execution_id")
+    assert found.height > 2_000
+    assert adjusted_rand_index(found, "failure", "cluster_id") >= 0.98
+
+
+def adjusted_rand_index(rows, one, other):
+    """Hubert and Arabie (1985): 1 for the same groups, 0 for groups by chance."""
+
+    def pairs(*names):
+        sizes = rows.group_by(names).len()["len"].cast(pl.Float64)
+        return (sizes * (sizes - 1) / 2).sum()
+
+    both, of_one, of_other = pairs(one, other), pairs(one), pairs(other)
+    expected = of_one * of_other / (rows.height * (rows.height - 1) / 2)
+    return (both - expected) / ((of_one + of_other) / 2 - expected)
+
+
 def test_its_costs_are_those_of_the_price_book_but_for_a_model_that_nobody_knows(demo):
     models = demo.warehouse.read(
         "select cost_source, array_agg(distinct model order by model) as models from agentmill.executions group by 1"

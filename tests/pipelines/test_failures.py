@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from pipelines.execution import EXECUTION
 from pipelines.failures import (
+    CLUSTERS,
+    EXECUTION_COUNTS,
     FACTS,
+    History,
     categorize_failures,
     derive_clusters,
     edge_times,
@@ -56,6 +59,10 @@ def failed(message, at=NOON, number=0, **overrides):
 
 def facts(*rows):
     return signature_facts(as_frame(list(rows), EXECUTION))
+
+
+def clusters(facts):
+    return derive_clusters(History(facts, EXECUTION_COUNTS.to_frame()))[CLUSTERS]
 
 
 def identity(*texts):
@@ -193,16 +200,40 @@ def test_every_category_has_a_name_of_its_own():
 
 def test_facts_of_a_day_tell_how_often_when_and_who():
     told = facts(
-        failed("disk 7 is full", NOON + timedelta(hours=2), 1, user_key="u2", agent_version="2"),
-        failed("disk 8 is full", NOON, 2, user_key="u1", agent_version="1"),
+        failed("disk 7 is full", NOON + timedelta(hours=2), 1, user_key="u2"),
+        failed("disk 8 is full", NOON, 2, user_key="u1"),
         failed("disk 8 is full", NOON + timedelta(hours=1), 3, user_key="u1"),
         failed("fine", NOON, 4, status="success"),
-    ).row(0, named=True)
-    assert told["occurrence_count"] == 3
+        failed("disk 9 is full", NOON, 5, agent_version="2", release="r"),
+    )
+    assert told.select("agent_version", "release", "occurrence_count").rows() == [("2", "r", 1), (None, None, 3)]
+    told = told.row(1, named=True)
     assert told["user_keys"] == ["u1", "u2"]
-    assert told["agent_versions"] == ["1", "2"]
     assert (told["first_seen_at"], told["last_seen_at"]) == (NOON, NOON + timedelta(hours=2))
     assert told["sample_execution_ids"] == ["r2", "r3", "r1"]
+
+
+def test_a_session_counts_where_a_failure_hit_it_first_and_as_ended_where_nothing_came_after():
+    told = facts(
+        failed("disk 7 is full", NOON, 1, session_key="s", model="m"),
+        failed("disk 8 is full", NOON + timedelta(hours=1), 2, session_key="s"),
+        failed("disk 8 is full", NOON + timedelta(hours=2), 3, session_key="t"),
+        failed("fine", NOON + timedelta(hours=3), 4, session_key="t", status="success"),
+        failed("disk 8 is full", NOON + timedelta(hours=4), 5),
+    )
+    assert told.select("model", "session_count", "ended_session_count").rows() == [("m", 1, 0), (None, 1, 1)]
+
+
+def test_runs_with_such_an_input_are_those_of_the_cell_that_failed():
+    told = facts(
+        failed("disk 7 is full", number=1, input_shape_id="x"),
+        failed("disk 8 is full", number=2, input_shape_id="x"),
+        failed("disk 8 is full", number=3),
+        failed("fine", number=4, input_shape_id="x", status="success"),
+        failed("fine", number=5, input_shape_id="y", status="success"),
+        failed("fine", number=6, input_shape_id="x", status="success", agent_version="2"),
+    )
+    assert told.select("occurrence_count", "shaped_count", "same_input_count").rows() == [(3, 2, 3)]
 
 
 @pytest.mark.parametrize("count", range(1, 9))
@@ -482,15 +513,16 @@ def test_a_clusters_id_is_its_earliest_member_so_that_every_id_resolves():
         day_facts(day, f"could not open the table {name} of the shop") for day, name in zip(days, names, strict=True)
     ]
     first = daily[0]["signature_id"][0]
-    told = derive_clusters(pl.concat(daily[::-1]))
+    told = clusters(pl.concat(daily[::-1]))
     assert told.select("cluster_id", "occurrence_count", "day_count").rows() == [(first, 3, 3)]
-    published = {identifier for n in (1, 2, 3) for identifier in derive_clusters(pl.concat(daily[:n]))["cluster_id"]}
+    published = {identifier for n in (1, 2, 3) for identifier in clusters(pl.concat(daily[:n]))["cluster_id"]}
     assert published <= set(told["signature_ids"][0])
-    assert derive_clusters(pl.concat(daily)).equals(told)
+    assert clusters(pl.concat(daily)).equals(told)
 
 
 def test_no_failures_make_no_clusters():
-    assert derive_clusters(FACTS.to_frame()).height == 0
+    told = derive_clusters(History(FACTS.to_frame(), EXECUTION_COUNTS.to_frame()))
+    assert [rows.height for rows in told.values()] == [0] * len(told)
 
 
 def test_published_facts_read_back_as_they_were(warehouse, prices):
@@ -499,7 +531,7 @@ def test_published_facts_read_back_as_they_were(warehouse, prices):
         "failure_signatures_daily"
     ]
     assert read_facts(warehouse).equals(facts)
-    clusters = publish_clusters(warehouse)
+    clusters = publish_clusters(warehouse)[CLUSTERS]
     stored = warehouse.read("select cluster_id, occurrence_count from agentmill.failure_clusters order by 1").rows()
     assert stored == clusters.select("cluster_id", "occurrence_count").sort("cluster_id").rows()
 
@@ -508,7 +540,7 @@ def test_clusters_follow_the_days_they_were_derived_from(warehouse, prices):
     def publish(content, *messages):
         rows = as_frame([failed(message, number=n) for n, message in enumerate(messages)], EXECUTION)
         publish_derived(enter_day(warehouse, NOON.date(), rows, content), warehouse, prices)
-        return publish_clusters(warehouse).height
+        return publish_clusters(warehouse)[CLUSTERS].height
 
     assert publish("one", "boom", "bang: the disk is full") == 2
     assert publish("two", "boom") == 1
@@ -526,11 +558,11 @@ def test_clusters_of_facts_that_changed_meanwhile_are_not_published(warehouse, p
         publish("two", "boom", "bang: the disk is full")
         return read_facts(warehouse)
 
-    monkeypatch.setattr("pipelines.failures.read_facts", read_while_another_publishes)
+    monkeypatch.setattr("pipelines.failures.derived.read_facts", read_while_another_publishes)
     with pytest.raises(BusyError):
         publish_clusters(warehouse)
     monkeypatch.undo()
-    assert publish_clusters(warehouse).height == 2
+    assert publish_clusters(warehouse)[CLUSTERS].height == 2
 
 
 def test_failures_that_vary_in_many_words_are_one():

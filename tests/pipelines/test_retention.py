@@ -67,14 +67,16 @@ def test_everything_goes_when_its_time_has_come_and_not_a_day_earlier(days, lake
         ("table executions, partition executions_2026_03", 1, 2),
         ("table executions, partition executions_2026_04", 1, 2),
     ]
-    assert [one.place for one in plan[5:]] == [f"table {table}" for table in ROLLUPS]
-    assert {(one.first_day, one.last_day, one.days) for one in plan[5:]} == {(days[0], days[0], 1)}
+    assert [(one.place, one.days, one.rows) for one in plan[5:6]] == [("table failure_occurrences", 2, 2)]
+    assert [one.place for one in plan[6:]] == [f"table {table}" for table in ROLLUPS]
+    assert {(one.first_day, one.last_day, one.days) for one in plan[6:]} == {(days[0], days[0], 1)}
     assert all(one.size_bytes for one in plan[:5])
     assert retain(KEPT, lake, warehouse, TODAY) == plan
     assert [lake.receipt("raw/app", day, RawReceipt).is_dropped for day in days] == [True] * 4 + [False]
     assert lake.days(QUARANTINED) == []
     assert lake.days(CLEAN_EXECUTIONS) == days[2:]
     assert days_in(warehouse, "executions", "event_time") == days[2:]
+    assert days_in(warehouse, "failure_occurrences") == days[2:]
     assert {table: days_in(warehouse, table) for table in ROLLUPS} == dict.fromkeys(ROLLUPS, days[1:])
     left = warehouse.read("select count(*) from pg_class where relname similar to 'executions_2026_0(3|4)%'")
     assert left.item() == 0

@@ -25,7 +25,7 @@ from pipelines.warehouse.publish import IncompleteLoadError, publish_partition, 
 from pipelines.warehouse.query import ask, write_csv, write_json
 from pipelines.warehouse.roles import ONCALL
 
-HEAD = "0009"
+HEAD = "0010"
 NOON = datetime.combine(DAY, datetime.min.time(), tzinfo=UTC) + timedelta(hours=12)
 _POSTGRES_TYPES = {
     "boolean": pl.Boolean(),

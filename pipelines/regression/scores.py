@@ -1,0 +1,377 @@
+"""How far each regression test can be trusted, whether it flakes or has done its work, and what its passing proves.
+
+Pure functions of frames. A **verdict** is a pass or a fail; errors and skipped tests tell nothing of the agent.
+Verdicts are compared within a part of a case, a version and an environment; results that name no version are those of
+one version only where they are of one run.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import polars as pl
+
+from pipelines.execution import TIMESTAMP
+from pipelines.failures.lifecycle import PASSES
+from pipelines.regression.case_file import CONTRACT
+from pipelines.regression.cases import APPROVED
+
+CASES = "regression_cases"
+ACTIVE, QUARANTINED, RETIRED = "active", "quarantined", "retired"
+RESOLVED = "resolved"
+
+Z = 1.645
+"""Of a one-sided 95 % bound, and of a two-sided 90 % interval."""
+FLAKY_BETWEEN = (0.2, 0.8)
+FLAKY_VERDICTS = 20
+GUARD = timedelta(days=90)
+GUARD_RUNS = 20
+
+CANDIDATES = pl.Schema(
+    {
+        "candidate_id": pl.String(),
+        "cluster_id": pl.String(),
+        "kind": pl.String(),
+        "state": pl.String(),
+        "state_reason": pl.String(),
+        "state_since": TIMESTAMP,
+        "reviewed_by": pl.String(),
+        "is_blocking": pl.Boolean(),
+    }
+)
+"""Grain: candidate."""
+REVIEWS = pl.Schema(
+    {
+        "review_id": pl.Int64(),
+        "reviewed_at": TIMESTAMP,
+        "reviewed_by": pl.String(),
+        "candidate_id": pl.String(),
+        "action": pl.String(),
+        "reason": pl.String(),
+    }
+)
+"""Grain: review."""
+RESULTS = pl.Schema(
+    {
+        "result_id": pl.String(),
+        "run_id": pl.String(),
+        "case_id": pl.String(),
+        "part": pl.String(),
+        "executed_at": TIMESTAMP,
+        "outcome": pl.String(),
+        "agent_version": pl.String(),
+        "environment": pl.String(),
+    }
+)
+"""Grain: one part of a case, run once."""
+SIGNATURES = pl.Schema({"signature_id": pl.String(), "cluster_id": pl.String()})
+"""Grain: signature, with the cluster it is in now."""
+STATES = pl.Schema({"cluster_id": pl.String(), "environment": pl.String(), "state": pl.String()})
+"""Grain: cluster and environment."""
+CASE = pl.Schema(
+    {
+        "case_id": pl.String(),
+        "candidate_id": pl.String(),
+        "cluster_id": pl.String(),
+        "agent_id": pl.String(),
+        "kind": pl.String(),
+        "state": pl.String(),
+        "state_reason": pl.String(),
+        "is_blocking": pl.Boolean(),
+        "approved_at": TIMESTAMP,
+        "approved_by": pl.String(),
+        "run_count": pl.Int64(),
+        "pass_count": pl.Int64(),
+        "fail_count": pl.Int64(),
+        "error_count": pl.Int64(),
+        "skipped_count": pl.Int64(),
+        "pass_rate": pl.Float64(),
+        "is_flaky": pl.Boolean(),
+        "confidence_score": pl.Float64(),
+        "first_run_at": TIMESTAMP,
+        "last_run_at": TIMESTAMP,
+        "last_outcome": pl.String(),
+        "last_version": pl.String(),
+        "passing_since": TIMESTAMP,
+    }
+)
+"""Grain: a candidate that is, or was, approved. Counts are of its contract, one per repetition; controls count for
+`is_flaky` and for what its last run came to."""
+_OUTCOMES = ("pass", "fail", "error", "skipped")
+_PROBE = ("case_id", "part", "tried", "environment")
+"""What verdicts are compared within."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The published tables that scores are derived from, with the columns of the schemas above."""
+
+    candidates: pl.DataFrame
+    reviews: pl.DataFrame
+    results: pl.DataFrame
+    signatures: pl.DataFrame
+    states: pl.DataFrame
+
+
+def derive_cases(evidence: Evidence, agent_of: dict[str, str | None]) -> pl.DataFrame:
+    """The rows of `regression_cases`, by id. `agent_of` names the agent of a candidate.
+
+    A candidate that was never approved is no case; one that was, and is retired by a person, stays as a retired one.
+    """
+    reviews = current_ids(evidence.reviews, "candidate_id", evidence.signatures)
+    of_case = score(current_ids(evidence.results, "case_id", evidence.signatures))
+    resolved = _resolved_clusters(evidence.states)
+    scores = {row["case_id"]: row for row in of_case.iter_rows(named=True)}
+    approvals = _last(reviews, "approve")
+    retirements = _last(reviews, "retire")
+    rows = []
+    for candidate in evidence.candidates.sort("candidate_id").iter_rows(named=True):
+        case_id = candidate["candidate_id"]
+        approval = approvals.get(case_id)
+        if candidate["state"] != APPROVED and not (candidate["state"] == RETIRED and approval):
+            continue
+        scored = scores.get(case_id, _NOTHING)
+        approved = approval or {"reviewed_at": candidate["state_since"], "reviewed_by": candidate["reviewed_by"]}
+        retirement = _newer(retirements.get(case_id), approval)
+        state, reason = _state(candidate, scored, retirement, is_resolved=candidate["cluster_id"] in resolved)
+        rows.append(
+            {
+                **{name: candidate[name] for name in ("candidate_id", "cluster_id", "kind", "is_blocking")},
+                **{name: value for name, value in scored.items() if name in CASE},
+                "case_id": case_id,
+                "agent_id": agent_of.get(case_id),
+                "state": state,
+                "state_reason": reason,
+                "approved_at": approved["reviewed_at"],
+                "approved_by": approved["reviewed_by"] or "",
+            }
+        )
+    return pl.DataFrame(rows, schema=CASE, orient="row")
+
+
+def score(results: pl.DataFrame) -> pl.DataFrame:
+    """What the results of each case come to: one row per case that has any, with the counts and times of CASE.
+
+    `confidence_score` is the Wilson lower bound (z = 1.645) of the share of right verdicts on the contract: on a
+    version the verdict of the majority is right and each of the minority is a flake; of a tie half are right. A test
+    that fails on the broken version and passes on the mended one is right each time. `streak_run_count` counts the
+    runs since `passing_since`.
+    """
+    contract = results.filter(pl.col("part") == CONTRACT)
+    counted = contract.group_by("case_id").agg(
+        pl.len().cast(pl.Int64).alias("run_count"),
+        *((pl.col("outcome") == outcome).sum().cast(pl.Int64).alias(f"{outcome}_count") for outcome in _OUTCOMES),
+    )
+    counted = counted.with_columns(pass_rate=_share("pass_count", pl.col("pass_count") + pl.col("fail_count")))
+    right = (
+        _probes(contract)
+        .group_by("case_id")
+        .agg(
+            pl.max_horizontal("passes", "fails").sum().alias("right"),
+            (pl.col("passes") + pl.col("fails")).sum().alias("n"),
+        )
+    )
+    right = right.with_columns(confidence_score=wilson_low(pl.col("right"), pl.col("n")))
+    return (
+        _streaks(results)
+        .join(counted, on="case_id", how="left")
+        .join(right.select("case_id", "confidence_score"), on="case_id", how="left")
+        .join(_flakes(results), on="case_id", how="left")
+        .with_columns(
+            pl.col("run_count", *(f"{outcome}_count" for outcome in _OUTCOMES)).fill_null(0),
+            pl.col("is_flaky").fill_null(value=False),
+        )
+        .sort("case_id")
+    )
+
+
+def passing(evidence: Evidence, first_seen: pl.DataFrame) -> pl.DataFrame:
+    """Runs that prove a failure gone, as PASSES, in the order of time; `first_seen` has cluster_id and first_seen_at.
+
+    The case is approved and does not flake; each repetition of its contract and of all its controls passed in that
+    run; and there was something to mend: the cluster had occurred by then, or an earlier run on another version failed.
+    """
+    results = current_ids(evidence.results, "case_id", evidence.signatures)
+    approved = evidence.candidates.filter(pl.col("state") == APPROVED).select("cluster_id", case_id="candidate_id")
+    steady = score(results).filter(~pl.col("is_flaky")).select("case_id")
+    runs = _runs(results).join(approved, on="case_id").join(steady, on="case_id", how="semi")
+    runs = runs.join(first_seen, on="cluster_id", how="left")
+    failed = runs.filter(pl.col("outcome") == "fail").select(
+        "case_id", failed_at="executed_at", failed_version="agent_version"
+    )
+    earlier = runs.join(failed, on="case_id").filter(
+        (pl.col("failed_at") < pl.col("executed_at")) & pl.col("failed_version").ne_missing(pl.col("agent_version"))
+    )
+    was_broken = (pl.col("first_seen_at") < pl.col("executed_at")).fill_null(value=False)
+    mended = earlier.select("case_id", "run_id", is_mended=pl.lit(value=True)).unique()
+    return (
+        runs.join(mended, on=["case_id", "run_id"], how="left")
+        .filter((pl.col("outcome") == "pass") & (was_broken | pl.col("is_mended").fill_null(value=False)))
+        .select(PASSES.names())
+        .unique()
+        .sort("executed_at", "cluster_id", "environment", "agent_version")
+    )
+
+
+def current_ids(frame: pl.DataFrame, column: str, signatures: pl.DataFrame) -> pl.DataFrame:
+    """The frame with ids of cases (`rc_` and a cluster) as they are now: clusters merge, and take an older id."""
+    now = signatures.select(
+        pl.format("rc_{}", "signature_id").alias(column),
+        pl.format("rc_{}", "cluster_id").alias("now"),
+    )
+    told = frame.join(now, on=column, how="left", maintain_order="left")
+    return told.with_columns(pl.coalesce("now", column).alias(column)).drop("now")
+
+
+def wilson_low(successes: pl.Expr, total: pl.Expr) -> pl.Expr:
+    """Lower bound of the Wilson score interval of a share, with z = 1.645; null of nothing."""
+    return _wilson(successes, total, -1)
+
+
+def wilson_high(successes: pl.Expr, total: pl.Expr) -> pl.Expr:
+    """Upper bound of the Wilson score interval of a share, with z = 1.645; null of nothing."""
+    return _wilson(successes, total, 1)
+
+
+def _wilson(successes: pl.Expr, total: pl.Expr, sign: int) -> pl.Expr:
+    share = successes / total
+    spread = Z * (share * (1 - share) / total + Z**2 / (4 * total**2)).sqrt()
+    return pl.when(total > 0).then((share + Z**2 / (2 * total) + sign * spread) / (1 + Z**2 / total))
+
+
+def _probes(results: pl.DataFrame) -> pl.DataFrame:
+    """Passes and fails of each part of a case on one version in one environment."""
+    return (
+        _with_tried(results)
+        .group_by(_PROBE)
+        .agg(
+            (pl.col("outcome") == "pass").sum().cast(pl.Int64).alias("passes"),
+            (pl.col("outcome") == "fail").sum().cast(pl.Int64).alias("fails"),
+        )
+    )
+
+
+def _with_tried(results: pl.DataFrame) -> pl.DataFrame:
+    version, run = pl.format("version {}", "agent_version"), pl.format("run {}", "run_id")
+    return results.with_columns(tried=pl.coalesce(version, run))
+
+
+def _flakes(results: pl.DataFrame) -> pl.DataFrame:
+    """Whether any part of a case flakes: by its last 20 verdicts, on versions that have a pass and a fail.
+
+    There the interval of the pass rate must reach into what chance would make of it: one fail of twenty may be an
+    accident elsewhere, one of three is not.
+    """
+    verdicts = results.filter(pl.col("outcome").is_in(["pass", "fail"])).sort("executed_at", "result_id")
+    last = verdicts.group_by("case_id", "part", maintain_order=True).tail(FLAKY_VERDICTS)
+    mixed = _probes(last).filter((pl.col("passes") > 0) & (pl.col("fails") > 0))
+    passes, total = pl.col("passes").sum(), (pl.col("passes") + pl.col("fails")).sum()
+    low, high = FLAKY_BETWEEN
+    parts = mixed.group_by("case_id", "part").agg(passes.alias("passes"), total.alias("n"))
+    is_flaky = (wilson_low(pl.col("passes"), pl.col("n")) <= high) & (wilson_high(pl.col("passes"), pl.col("n")) >= low)
+    flaky = parts.with_columns(is_flaky=is_flaky).filter("is_flaky").sort("case_id", "part")
+    return flaky.group_by("case_id").agg(
+        pl.lit(value=True).alias("is_flaky"),
+        pl.col("part").first().alias("flaky_part"),
+        pl.col("passes").first().alias("flaky_passes"),
+        pl.col("n").first().alias("flaky_n"),
+    )
+
+
+def _runs(results: pl.DataFrame) -> pl.DataFrame:
+    """What each run of a case came to, over its contract and controls, in the order of time.
+
+    A fail anywhere is a fail, then an error; a run of which anything was skipped proves nothing and is `skipped`.
+    """
+    is_contract = pl.col("part") == CONTRACT
+    worst = (
+        pl.when((pl.col("outcome") == "fail").any())
+        .then(pl.lit("fail"))
+        .when((pl.col("outcome") == "error").any())
+        .then(pl.lit("error"))
+        .when((pl.col("outcome") == "skipped").any() | ~is_contract.any())
+        .then(pl.lit("skipped"))
+        .otherwise(pl.lit("pass"))
+    )
+    return (
+        results.group_by("case_id", "run_id", "environment", "agent_version")
+        .agg(pl.col("executed_at").max(), worst.alias("outcome"))
+        .sort("case_id", "executed_at", "run_id", "environment", "agent_version")
+    )
+
+
+def _streaks(results: pl.DataFrame) -> pl.DataFrame:
+    """First and last run of each case, and since when it has been passing. Skipped runs neither prove nor break it."""
+    runs = _runs(results)
+    tried = runs.filter(pl.col("outcome") != "skipped").with_columns(
+        broken=(pl.col("outcome") != "pass").cast(pl.Int64).cum_sum(reverse=True).over("case_id")
+    )
+    streak = (
+        tried.filter(pl.col("broken") == 0)
+        .group_by("case_id")
+        .agg(
+            pl.col("executed_at").min().alias("passing_since"),
+            pl.col("executed_at").max().alias("passing_until"),
+            pl.len().cast(pl.Int64).alias("streak_run_count"),
+        )
+    )
+    ends = runs.group_by("case_id").agg(
+        pl.col("executed_at").min().alias("first_run_at"),
+        pl.col("executed_at").max().alias("last_run_at"),
+        pl.col("outcome").last().alias("last_outcome"),
+        pl.col("agent_version").last().alias("last_version"),
+    )
+    return ends.join(streak, on="case_id", how="left")
+
+
+_NOTHING: dict[str, object] = {
+    "run_count": 0,
+    **{f"{outcome}_count": 0 for outcome in _OUTCOMES},
+    "is_flaky": False,
+}
+"""The scores of a case that was never run."""
+
+
+def _state(
+    candidate: dict[str, object], scored: dict[str, object], retirement: dict[str, object] | None, *, is_resolved: bool
+) -> tuple[str, str]:
+    """The state of a case, and why. Whoever retires it has the last word, then what its failure and its runs tell."""
+    if candidate["state"] == RETIRED or retirement is not None:
+        told = f"{retirement['reason']} ({retirement['reviewed_by']})" if retirement else candidate["state_reason"]
+        return RETIRED, str(told)
+    if scored["is_flaky"]:
+        part, passes, total = scored["flaky_part"], scored["flaky_passes"], scored["flaky_n"]
+        return QUARANTINED, f"its {part} passed {passes} of {total} times on versions where it also failed"
+    if is_resolved and _has_guarded(scored):
+        return RETIRED, "has guarded a fixed failure long enough"
+    return ACTIVE, str(candidate["state_reason"])
+
+
+def _newer(retirement: dict[str, object] | None, approval: dict[str, object] | None) -> dict[str, object] | None:
+    """The retirement, where nobody approved the candidate again after it."""
+    if retirement is None or approval is None:
+        return retirement
+    return retirement if retirement["review_id"] > approval["review_id"] else None  # type: ignore[operator]
+
+
+def _has_guarded(scored: dict[str, object]) -> bool:
+    """Whether it passed all of at least 20 runs over at least 90 days. The last run counts, and not today."""
+    since, until, runs = (scored.get(name) for name in ("passing_since", "passing_until", "streak_run_count"))
+    if since is None or until is None:
+        return False
+    return until - since >= GUARD and runs >= GUARD_RUNS  # type: ignore[operator]
+
+
+def _resolved_clusters(states: pl.DataFrame) -> set[str]:
+    """Clusters that are resolved in every environment they occurred in."""
+    told = states.group_by("cluster_id").agg((pl.col("state") == RESOLVED).all().alias("is_resolved"))
+    return set(told.filter("is_resolved")["cluster_id"])
+
+
+def _last(reviews: pl.DataFrame, action: str) -> dict[str, dict[str, object]]:
+    """The last review of that kind of each candidate."""
+    of_kind = reviews.filter(pl.col("action") == action).sort("review_id")
+    return {row["candidate_id"]: row for row in of_kind.iter_rows(named=True)}
+
+
+def _share(part: str, total: pl.Expr) -> pl.Expr:
+    return pl.when(total > 0).then(pl.col(part) / total)

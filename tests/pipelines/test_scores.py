@@ -1,0 +1,238 @@
+import itertools
+
+import polars as pl
+import pytest
+from conftest import as_frame
+from regression_builders import CASE_ID, CLUSTER, at, candidate_row, result_row, review_row
+
+from pipelines.regression.scores import (
+    CANDIDATES,
+    RESULTS,
+    REVIEWS,
+    SIGNATURES,
+    STATES,
+    Evidence,
+    derive_cases,
+    passing,
+    score,
+    wilson_high,
+    wilson_low,
+)
+
+OTHER = "fedcba9876543210"
+_numbers = itertools.count(1)
+
+
+def frame(schema, rows):
+    return as_frame([{name: value for name, value in row.items() if name in schema} for row in rows], schema)
+
+
+def results(*rows):
+    return frame(RESULTS, [result_row(**{"run_id": f"run-{next(_numbers)}", **row}) for row in rows])
+
+
+def verdicts(outcomes, **overrides):
+    """A run a day for each letter: p pass, f fail, e error, s skipped."""
+    names = {"p": "pass", "f": "fail", "e": "error", "s": "skipped"}
+    return [{"executed_at": at(day), "outcome": names[one], **overrides} for day, one in enumerate(outcomes)]
+
+
+def evidence(*rows, candidates=({},), reviews=({},), states=(), signatures=((CLUSTER, CLUSTER),)):
+    return Evidence(
+        frame(CANDIDATES, [candidate_row(**one) for one in candidates]),
+        frame(REVIEWS, [{"review_id": number, **review_row(**one)} for number, one in enumerate(reviews, 1)]),
+        results(*rows),
+        pl.DataFrame(list(signatures), schema=SIGNATURES, orient="row"),
+        pl.DataFrame(list(states), schema=STATES, orient="row"),
+    )
+
+
+def score_of(*rows):
+    return score(results(*rows)).row(0, named=True)
+
+
+def case_of(*rows, **tables):
+    derived = derive_cases(evidence(*rows, **tables), {CASE_ID: "a1"})
+    assert derived.height == 1
+    return derived.row(0, named=True)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "confidence"),
+    [("ppp", 0.53), ("ppppp", 0.65), ("p" * 10, 0.79), ("p" * 20, 0.88), ("", None), ("es", None), ("eppps", 0.53)],
+)
+def test_confidence_grows_with_verdicts_and_only_with_these(outcomes, confidence):
+    if not outcomes:
+        assert score(results()).is_empty()
+        return
+    found = score_of(*verdicts(outcomes))["confidence_score"]
+    assert (None if found is None else round(found, 2)) == confidence
+
+
+def test_a_test_that_failed_on_the_broken_version_was_right_each_time():
+    broken, mended = verdicts("fff", agent_version="1.0"), verdicts("pppp", agent_version="2.0")
+    assert score_of(*broken, *mended)["confidence_score"] == score_of(*verdicts("p" * 7))["confidence_score"]
+
+
+def test_confidence_falls_with_flakes_and_half_of_a_tie_is_right():
+    steady, once, tie = (score_of(*verdicts(outcomes))["confidence_score"] for outcomes in ("pppp", "pppf", "ppff"))
+    assert steady > once > tie
+    expected = pl.select(wilson_low(pl.lit(2.0), pl.lit(4.0))).item()
+    assert tie == pytest.approx(expected)
+
+
+def test_the_bounds_are_those_of_wilson():
+    # Wilson score interval with z = 1.645 of 7 in 10, worked out by hand: centre 0.6574, half width 0.2157.
+    low, high = pl.select(wilson_low(pl.lit(7), pl.lit(10)), high=wilson_high(pl.lit(7), pl.lit(10))).row(0)
+    assert (low, high) == (pytest.approx(0.4417, abs=5e-4), pytest.approx(0.8731, abs=5e-4))
+    assert pl.select(wilson_low(pl.lit(0), pl.lit(0))).item() is None
+
+
+def test_counts_are_of_the_contract_and_the_last_run_is_told_with_its_controls():
+    found = score_of(
+        *verdicts("fp", agent_version="1.0"),
+        {"run_id": "last", "executed_at": at(9), "outcome": "pass", "repetition": 1},
+        {"run_id": "last", "executed_at": at(9), "outcome": "skipped", "repetition": 2},
+        {"run_id": "last", "executed_at": at(9), "outcome": "error", "part": "control:1"},
+    )
+    assert [found[f"{name}_count"] for name in ("run", "pass", "fail", "error", "skipped")] == [4, 2, 1, 0, 1]
+    assert found["pass_rate"] == pytest.approx(2 / 3)
+    assert (found["first_run_at"], found["last_run_at"]) == (at(0), at(9))
+    assert (found["last_outcome"], found["last_version"], found["passing_since"]) == ("error", "2.0", None)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "since"),
+    [("ppp", 0), ("fpp", 1), ("ppf", None), ("pfpsp", 2), ("pep", 2), ("pps", 0), ("s", None), ("fps", 1)],
+)
+def test_it_passes_since_the_first_run_that_no_fail_followed(outcomes, since):
+    rows = [{**row, "agent_version": str(number)} for number, row in enumerate(verdicts(outcomes))]
+    assert score_of(*rows)["passing_since"] == (None if since is None else at(since))
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_flaky"),
+    [
+        (verdicts("pf"), True),
+        (verdicts("ppf"), True),
+        (verdicts("p" * 19 + "f"), False),
+        (verdicts("p" * 18 + "ff"), True),
+        (verdicts("f" * 19 + "p"), False),
+        (verdicts("pf" + "p" * 20), False),
+        (verdicts("fff", agent_version="1.0") + verdicts("ppp", agent_version="2.0"), False),
+        (verdicts("fff", environment="a") + verdicts("ppp", environment="b"), False),
+        (verdicts("ff") + verdicts("pp", part="control:1"), False),
+        (verdicts("pp") + verdicts("pf", part="control:1"), True),
+        (verdicts("pf", agent_version=None), False),
+        (verdicts("pf", agent_version=None, run_id="one"), True),
+        (verdicts("pees"), False),
+    ],
+)
+def test_it_flakes_where_one_version_both_passes_and_fails_and_not_by_accident(rows, is_flaky):
+    rows = [{**row, "repetition": number} for number, row in enumerate(rows, 1)]
+    assert score_of(*rows)["is_flaky"] == is_flaky
+
+
+def test_a_flaky_case_is_quarantined_and_says_why():
+    case = case_of(*verdicts("ppf"))
+    assert (case["state"], case["is_flaky"]) == ("quarantined", True)
+    assert case["state_reason"] == "its contract passed 2 of 3 times on versions where it also failed"
+
+
+def test_a_case_that_was_never_run_is_active_without_a_score():
+    case = case_of()
+    assert (case["state"], case["state_reason"]) == ("active", "approved by ann: it came back")
+    assert (case["run_count"], case["is_flaky"], case["confidence_score"], case["last_outcome"]) == (
+        0,
+        False,
+        None,
+        None,
+    )
+    assert (case["agent_id"], case["approved_by"], case["approved_at"]) == ("a1", "ann", at(3))
+
+
+RESOLVED = ((CLUSTER, "ci", "resolved"), (CLUSTER, None, "resolved"))
+
+
+@pytest.mark.parametrize(
+    ("days", "states", "state"),
+    [
+        ([90 / 19 * number for number in range(20)], RESOLVED, "retired"),
+        ([90 / 19 * number for number in range(20)], (), "active"),
+        ([90 / 19 * number for number in range(20)], (RESOLVED[0], (CLUSTER, "prod", "ongoing")), "active"),
+        ([90 / 18 * number for number in range(19)], RESOLVED, "active"),
+        ([89 / 19 * number for number in range(20)], RESOLVED, "active"),
+    ],
+)
+def test_a_case_retires_when_it_has_guarded_a_resolved_failure_for_ninety_days_and_twenty_runs(days, states, state):
+    case = case_of(*({"executed_at": at(day)} for day in days), states=states)
+    assert case["state"] == state
+    assert (case["state_reason"] == "has guarded a fixed failure long enough") == (state == "retired")
+
+
+def test_a_fail_begins_the_guard_anew():
+    days = [90 / 19 * number for number in range(20)]
+    rows = [{"executed_at": at(day), "agent_version": str(day)} for day in days]
+    rows.append({"executed_at": at(50), "agent_version": "50", "outcome": "fail"})
+    assert case_of(*rows, states=RESOLVED)["state"] == "active"
+
+
+def test_what_a_person_retired_is_retired_until_it_is_approved_again():
+    retire = {"action": "retire", "reviewed_by": "bob", "reason": "done"}
+    case = case_of(reviews=({}, retire), candidates=({"state": "retired"},))
+    assert (case["state"], case["state_reason"], case["approved_by"]) == ("retired", "done (bob)", "ann")
+    assert case_of(reviews=({}, retire))["state"] == "retired"
+    assert case_of(reviews=({}, retire, {"reviewed_by": "eve"}))["state"] == "active"
+
+
+@pytest.mark.parametrize("state", ["proposed", "held", "rejected", "merged"])
+def test_what_is_not_approved_is_no_case(state):
+    assert derive_cases(evidence(candidates=({"state": state},)), {}).is_empty()
+    assert derive_cases(evidence(candidates=({"state": "retired"},), reviews=()), {}).is_empty()
+
+
+def test_results_and_reviews_under_an_older_id_count_after_clusters_have_merged():
+    tables = {"reviews": ({"candidate_id": f"rc_{OTHER}"},), "signatures": ((CLUSTER, CLUSTER), (OTHER, CLUSTER))}
+    case = case_of({"case_id": f"rc_{OTHER}"}, {"case_id": CASE_ID}, {"case_id": "rc_unknown"}, **tables)
+    assert (case["case_id"], case["run_count"], case["approved_by"]) == (CASE_ID, 2, "ann")
+
+
+def test_the_order_of_rows_does_not_matter():
+    told = evidence(*verdicts("fppsep"), *verdicts("pfp", part="control:1"))
+    turned = Evidence(told.candidates, told.reviews, told.results.reverse(), told.signatures, told.states)
+    assert derive_cases(told, {}).equals(derive_cases(turned, {}))
+
+
+SEEN = pl.DataFrame({"cluster_id": [CLUSTER], "first_seen_at": [at(4)]})
+NOT_SEEN = SEEN.clear()
+
+
+def proofs(*rows, first_seen=SEEN, **tables):
+    return passing(evidence(*rows, **tables), first_seen).rows()
+
+
+def test_a_run_in_which_everything_passed_proves_the_failure_gone():
+    whole = [{"run_id": "r"}, {"run_id": "r", "repetition": 2}, {"run_id": "r", "part": "control:1"}]
+    assert proofs(*whole) == [(CLUSTER, "ci", at(5), "2.0")]
+
+
+@pytest.mark.parametrize("outcome", ["fail", "error", "skipped"])
+@pytest.mark.parametrize("place", [{"repetition": 2}, {"part": "control:1"}])
+def test_a_run_in_which_anything_did_not_pass_proves_nothing(outcome, place):
+    assert proofs({"run_id": "r"}, {"run_id": "r", "outcome": outcome, **place}) == []
+
+
+def test_a_run_without_the_contract_or_of_a_flaky_or_unapproved_case_proves_nothing():
+    assert proofs({"part": "control:1"}) == []
+    assert proofs(*verdicts("pf"), {"executed_at": at(9)}) == []
+    assert proofs({}, candidates=({"state": "proposed"},)) == []
+    assert proofs({"case_id": f"rc_{OTHER}"}) == []
+
+
+def test_there_must_have_been_something_to_mend():
+    assert proofs({"executed_at": at(3)}) == []
+    assert proofs({}, first_seen=NOT_SEEN) == []
+    broken = {"executed_at": at(4), "outcome": "fail", "agent_version": "1.0"}
+    assert proofs(broken, {}, first_seen=NOT_SEEN) == [(CLUSTER, "ci", at(5), "2.0")]
+    later = {**broken, "executed_at": at(6)}
+    assert proofs(later, {}, first_seen=NOT_SEEN) == []
