@@ -46,6 +46,7 @@ from pipelines.anonymize.keys import KeyProblemError, write_key_file
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.clean.preview import count_inputs, preview
 from pipelines.extract import ExtractionError, accept, find_dirty_days, tell
+from pipelines.failures.overrides import OverridesError
 from pipelines.settings import (
     CONFIG_VARIABLE,
     DEFAULT_CONFIG,
@@ -86,7 +87,7 @@ def main() -> None:
     """Run the command line. What a person can mend is told in a sentence, without a trace."""
     try:
         app()
-    except (ConfigError, KeyProblemError, OutdatedSchemaError) as error:
+    except (ConfigError, KeyProblemError, OutdatedSchemaError, OverridesError) as error:
         err.print(str(error), style="red", soft_wrap=True)
         sys.exit(WRONG)
     except psycopg.Error as error:

@@ -3,6 +3,7 @@
 A pure function of what was published and said, in whatever order; all its tables change in one moment.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -14,6 +15,8 @@ from pipelines.failures.differences import find_differences
 from pipelines.failures.escalation import LifeCycleRules
 from pipelines.failures.facts import DIMENSIONS, SIGNATURES, edge_times, read_facts
 from pipelines.failures.lifecycle import DECISIONS, PASSES, derive_states
+from pipelines.failures.overrides import NO_OVERRIDES, Overrides, read_overrides
+from pipelines.failures.shadow import read_aliases
 from pipelines.failures.summary import summarise
 from pipelines.rollup import CUBE_DAILY
 from pipelines.settings import FailureSettings
@@ -36,12 +39,15 @@ _DEFAULTS = FailureSettings()
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All that failures are judged by: facts and executions by day, what people decided, and tests that passed."""
+    """All that failures are judged by: facts and executions by day, what people decided and know, tests that passed."""
 
     facts: pl.DataFrame
     executions: pl.DataFrame
     decisions: pl.DataFrame = field(default_factory=DECISIONS.to_frame)
     passes: pl.DataFrame = field(default_factory=PASSES.to_frame)
+    overrides: Overrides = NO_OVERRIDES
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """The successor of each signature of earlier rules."""
 
     @property
     def as_of(self) -> datetime:
@@ -60,19 +66,27 @@ def publish_clusters(
     `passes` are the regression tests that passed. Raises BusyError where facts change meanwhile.
     """
     contents = table_contents(warehouse, SIGNATURES)
-    history = read_history(warehouse, passes)
+    history = read_history(warehouse, settings, passes)
     tables = derive_clusters(history, settings)
-    told = [history.decisions.write_json(), history.passes.write_json(), settings.model_dump_json()]
-    content = content_digest(CLUSTERS, contents, told)
+    said = [history.decisions.write_json(), history.passes.write_json(), repr(sorted(history.aliases.items()))]
+    content = content_digest(CLUSTERS, contents, said, history.overrides.digest, settings.model_dump_json())
     loads = [(Load(table=name, day=ALL_DAYS, content=content, rows=rows.height), rows) for name, rows in tables.items()]
     replace_rows(warehouse, loads, basis=while_made_of(SIGNATURES, contents))
     return tables
 
 
-def read_history(warehouse: Warehouse, passes: pl.DataFrame | None = None) -> History:
-    """What is published of failures, and what people decided."""
-    told = PASSES.to_frame() if passes is None else passes
-    return History(read_facts(warehouse), read_execution_counts(warehouse), read_decisions(warehouse), told)
+def read_history(
+    warehouse: Warehouse, settings: FailureSettings = _DEFAULTS, passes: pl.DataFrame | None = None
+) -> History:
+    """What is published of failures, and what people decided. Raises OverridesError for a file of no use."""
+    return History(
+        facts=read_facts(warehouse),
+        executions=read_execution_counts(warehouse),
+        decisions=read_decisions(warehouse),
+        passes=PASSES.to_frame() if passes is None else passes,
+        overrides=read_overrides(settings.overrides) if settings.overrides else NO_OVERRIDES,
+        aliases=read_aliases(warehouse),
+    )
 
 
 def read_execution_counts(warehouse: Warehouse) -> pl.DataFrame:
@@ -91,7 +105,7 @@ def derive_clusters(history: History, settings: FailureSettings = _DEFAULTS) -> 
     `signature_ids`.
     """
     facts, executions = history.facts, history.executions
-    found = find_clusters(facts)
+    found = find_clusters(history)
     activity = executions.group_by("day").agg(pl.col("execution_count").sum())
     lives = derive_states(
         _daily(facts, found.members),
@@ -103,17 +117,18 @@ def derive_clusters(history: History, settings: FailureSettings = _DEFAULTS) -> 
         LifeCycleRules(silent_days=settings.silent_days),
     )
     return {
-        CLUSTERS: summarise(facts, found.members, activity),
-        CLUSTER_SIGNATURES: _aliases(facts, found.members),
+        CLUSTERS: summarise(facts, found, activity),
+        CLUSTER_SIGNATURES: _signatures(history, found.members),
         STATES: lives.states,
         TRANSITIONS: lives.transitions,
         DIFFERENCES: find_differences(facts, found.members, executions),
     }
 
 
-def find_clusters(facts: pl.DataFrame) -> Clusters:
+def find_clusters(history: History) -> Clusters:
     """The clusters of all signatures."""
-    return cluster(facts.select("signature_id", "match_key", "day"))
+    told = history.facts.select("signature_id", "match_key", "day")
+    return cluster(told, history.overrides, history.aliases)
 
 
 def _daily(facts: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
@@ -126,13 +141,16 @@ def _versions(executions: pl.DataFrame) -> pl.DataFrame:
     return known.group_by("agent_id", "agent_version").agg(pl.col("day").min().alias("first_day"))
 
 
-def _aliases(facts: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """One row per signature ever published, and the cluster it belongs to."""
-    counted = facts.group_by("signature_id").agg(
+def _signatures(history: History, members: pl.DataFrame) -> pl.DataFrame:
+    """One row per signature ever published, and the cluster it belongs to; those of earlier rules have no day."""
+    counted = history.facts.group_by("signature_id").agg(
         pl.col("day").min().alias("first_day"), pl.col("occurrence_count").sum()
     )
     named = members.select("signature_id", "cluster_id").join(counted, on="signature_id", how="left")
-    return named.select("signature_id", "cluster_id", "first_day", "occurrence_count").sort("signature_id")
+    known = dict(members.select("signature_id", "cluster_id").iter_rows())
+    gone = [(old, known[new], None, 0) for old, new in history.aliases.items() if old not in known and new in known]
+    columns = named.select("signature_id", "cluster_id", "first_day", "occurrence_count")
+    return pl.concat([columns, pl.DataFrame(gone, schema=columns.schema, orient="row")]).sort("signature_id")
 
 
 def _midnight(day: date) -> datetime:

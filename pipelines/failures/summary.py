@@ -5,7 +5,9 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from pipelines.failures.classify import classify
+from pipelines.failures.classify import CATEGORIES, UNKNOWN, classify
+from pipelines.failures.closure import HOLE
+from pipelines.failures.cluster import Clusters
 from pipelines.failures.facts import DIMENSIONS
 
 _SAMPLES = 5
@@ -14,12 +16,13 @@ _SURE = 0.01
 """How unlikely a change must be by chance to be called a trend."""
 
 
-def summarise(facts: pl.DataFrame, members: pl.DataFrame, activity: pl.DataFrame) -> pl.DataFrame:
+def summarise(facts: pl.DataFrame, found: Clusters, activity: pl.DataFrame) -> pl.DataFrame:
     """One row per cluster over the facts of all days; their order does not matter.
 
-    `members` tells the cluster of each signature, `activity` the executions of each day. The words of a cluster are
-    those of its most frequent member.
+    `activity` tells the executions of each day. The words of a cluster are those of its most frequent member; its
+    title is what a person calls it, else what its members agree on.
     """
+    members = found.members
     rows = (
         facts.join(members.select("signature_id", "cluster_id"), on="signature_id")
         .sort("day", "signature_id", "first_seen_at", "sample_message")
@@ -46,13 +49,36 @@ def summarise(facts: pl.DataFrame, members: pl.DataFrame, activity: pl.DataFrame
     return (
         clusters.drop("match_key")
         .with_columns(*kinds.select("category", "severity", "fault_domain", "is_retryable", r"^category_.+$"))
-        .with_columns(
-            title=pl.col("template"), failure_share=pl.col("occurrence_count") / pl.col("occurrence_count").sum()
-        )
+        .with_columns(failure_share=pl.col("occurrence_count") / pl.col("occurrence_count").sum())
+        .pipe(_as_decided, found)
         .join(_trends(rows, activity), on="cluster_id", how="left")
         .join(_same_inputs(rows), on="cluster_id", how="left")
         .sort("cluster_id")
     )
+
+
+def _as_decided(clusters: pl.DataFrame, found: Clusters) -> pl.DataFrame:
+    """The clusters with a title, and with the name and category that people gave them."""
+    agreed = found.members.group_by("cluster_id").agg(pl.col("template").first().alias("agreed"))
+    kinds = pl.DataFrame(
+        [(one.name, one.fault_domain, one.retryable) for one in (*CATEGORIES, UNKNOWN)],
+        schema={"decided_category": pl.String, "decided_domain": pl.String, "decided_retryable": pl.Boolean},
+        orient="row",
+    )
+    decided = found.decided.rename({name: f"decided_{name}" for name in ("category", "severity")})
+    told = clusters.join(agreed, on="cluster_id", how="left").join(decided, on="cluster_id", how="left")
+    told = told.join(kinds, on="decided_category", how="left")
+    is_decided = pl.col("decided_category").is_not_null()
+    is_joined = pl.col("agreed").str.contains(HOLE, literal=True)
+    return told.with_columns(
+        title=pl.coalesce("name", pl.when(is_joined).then("agreed"), "template"),
+        category=pl.coalesce("decided_category", "category"),
+        severity=pl.coalesce("decided_severity", "severity"),
+        fault_domain=pl.coalesce("decided_domain", "fault_domain"),
+        is_retryable=pl.coalesce("decided_retryable", "is_retryable"),
+        category_rule=pl.when(is_decided).then(pl.lit("override")).otherwise("category_rule"),
+        category_evidence=pl.when(~is_decided).then("category_evidence"),
+    ).drop("agreed", "name", r"^decided_.+$")
 
 
 def _same_inputs(rows: pl.DataFrame) -> pl.DataFrame:

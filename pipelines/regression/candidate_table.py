@@ -48,7 +48,7 @@ _DEFAULTS = FailureSettings()
 def publish_candidates(warehouse: Warehouse, settings: FailureSettings = _DEFAULTS) -> pl.DataFrame:
     """Derive the candidates from clusters and reviews, publish them, and return them."""
     contents = table_contents(warehouse, CLUSTERS)
-    evidence = _read_evidence(warehouse)
+    evidence = _read_evidence(warehouse, settings)
     policy = settings.candidate_policy
     candidates = derive_candidates(evidence, policy) if evidence.clusters.height else CANDIDATE.to_frame()
     said = evidence.reviews.select(pl.col("review_id").cast(pl.String)).to_series().to_list()
@@ -75,8 +75,8 @@ def tell_candidate(warehouse: Warehouse, candidate_id: str) -> dict[str, Any]:
     return told
 
 
-def _read_evidence(warehouse: Warehouse) -> Evidence:
-    history = read_history(warehouse)
+def _read_evidence(warehouse: Warehouse, settings: FailureSettings) -> Evidence:
+    history = read_history(warehouse, settings)
     return Evidence(
         facts=history.facts,
         clusters=warehouse.read("select * from agentmill.failure_clusters order by cluster_id"),

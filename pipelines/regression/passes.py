@@ -23,7 +23,7 @@ def read_passes(warehouse: Warehouse, settings: FailureSettings) -> pl.DataFrame
     results = read_table(warehouse, RESULTS, scores.RESULTS)
     if results.is_empty():
         return PASSES.to_frame()
-    history, reviews = read_history(warehouse), read_reviews(warehouse)
+    history, reviews = read_history(warehouse, settings), read_reviews(warehouse)
     tables = derive_clusters(history, settings)
     clusters, states = tables[CLUSTERS], tables[STATES]
     evidence = Evidence(history.facts, clusters, states, reviews, frozenset(), history.as_of)
