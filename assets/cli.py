@@ -39,6 +39,7 @@ from assets.failures_cli import failures_app
 from assets.legacy_cli import migrate_legacy
 from assets.privacy_cli import erase_user, retain_data
 from assets.results_cli import gate, results_app
+from assets.rules_cli import adopt_rules, show_shadow
 from assets.warehouse_cli import export_view, roles_app
 from pipelines import demo as marketplace
 from pipelines.anonymize.errors import describe_error
@@ -75,6 +76,8 @@ app.add_typer(roles_app, name="roles")
 app.add_typer(candidates_app, name="candidates")
 app.add_typer(cases_app, name="cases")
 app.add_typer(results_app, name="results")
+failures_app.command("shadow")(show_shadow)
+failures_app.command("adopt")(adopt_rules)
 app.add_typer(failures_app, name="failures")
 app.command()(gate)
 app.command()(migrate_legacy)

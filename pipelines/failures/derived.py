@@ -84,9 +84,14 @@ def read_history(
         executions=read_execution_counts(warehouse),
         decisions=read_decisions(warehouse),
         passes=PASSES.to_frame() if passes is None else passes,
-        overrides=read_overrides(settings.overrides) if settings.overrides else NO_OVERRIDES,
+        overrides=known_overrides(settings),
         aliases=read_aliases(warehouse),
     )
+
+
+def known_overrides(settings: FailureSettings) -> Overrides:
+    """What people know better about clusters. Raises OverridesError for a file of no use."""
+    return read_overrides(settings.overrides) if settings.overrides else NO_OVERRIDES
 
 
 def read_execution_counts(warehouse: Warehouse) -> pl.DataFrame:

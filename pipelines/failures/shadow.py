@@ -12,6 +12,7 @@ import polars as pl
 from pipelines.anonymize.text import Sanitizer
 from pipelines.failures.cluster import cluster
 from pipelines.failures.fingerprint import RULES_VERSION, identify
+from pipelines.failures.overrides import NO_OVERRIDES, Overrides
 from pipelines.failures.text import failure_text
 from pipelines.warehouse.connection import Warehouse
 
@@ -82,22 +83,26 @@ class Shadow:
     """Occurrences judged by one text of their signature and day, because their executions are gone."""
 
 
-def run_shadow(warehouse: Warehouse) -> Shadow:
+def run_shadow(warehouse: Warehouse, overrides: Overrides = NO_OVERRIDES) -> Shadow:
     """Compare the clusters as published with those that the installed rules make of the same failures."""
     told, samples = read_texts(warehouse)
     published = warehouse.read("select signature_id, cluster_id from agentmill.failure_cluster_signatures")
     clusters = dict(published.iter_rows())
-    return compare(pl.concat([told, samples]), clusters, int(samples["occurrence_count"].sum()))
+    return compare(pl.concat([told, samples]), clusters, overrides, int(samples["occurrence_count"].sum()))
 
 
-def compare(texts: pl.DataFrame, clusters: Mapping[str, str], sampled_count: int = 0) -> Shadow:
+def compare(
+    texts: pl.DataFrame, clusters: Mapping[str, str], overrides: Overrides = NO_OVERRIDES, sampled_count: int = 0
+) -> Shadow:
     """What becomes of texts of published signatures; `clusters` tells the published cluster of each.
 
     A cluster's successor is the one that most of its occurrences would be in.
     """
     rows = texts.rename({"signature_id": "old_signature_id"})
     rows = rows.with_columns(*identify(rows["text"], rows["stack"]))
-    members = cluster(rows.select("signature_id", "match_key", "day")).members
+    aliases = _aliases(rows)
+    successor_of = dict(aliases.select("old_signature_id", "new_signature_id").iter_rows())
+    members = cluster(rows.select("signature_id", "match_key", "day"), overrides, successor_of).members
     rows = rows.join(members.select("signature_id", new_cluster_id="cluster_id"), on="signature_id").with_columns(
         cluster_id=pl.col("old_signature_id").replace(clusters)
     )
@@ -112,7 +117,7 @@ def compare(texts: pl.DataFrame, clusters: Mapping[str, str], sampled_count: int
     moved = flows.join(successors, on="cluster_id").filter(pl.col("new_cluster_id") != pl.col("successor"))
     return Shadow(
         changes=_changes(flows),
-        aliases=_aliases(rows),
+        aliases=aliases,
         occurrence_count=int(rows["occurrence_count"].sum()),
         moved_count=int(moved["occurrence_count"].sum()),
         sampled_count=sampled_count,
