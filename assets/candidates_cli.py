@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from assets.display import AsJson, out, print_json, sheet, stop
-from pipelines.regression import find_candidate, publish_candidates, tell_candidate
+from pipelines.regression import find_candidate, refresh, tell_candidate
 from pipelines.regression.candidates import State
 from pipelines.regression.reviews import Action, Review, ReviewError, review_candidate
 from pipelines.settings import load_settings
@@ -57,7 +57,7 @@ def show_candidate(candidate: Candidate, *, as_json: AsJson = False) -> None:
         print_json(told)
         return
     facts = [
-        ("state", f"{told['state']}: {told['state_reason']}"),
+        ("state", f"{told['state']}, {told['state_reason']}"),
         ("kind", told["kind"]),
         ("failure", f"{told['cluster_id']}, {told['category']} ({told['severity']}, {told['fault_domain']})"),
         ("says", told["title"]),
@@ -153,9 +153,9 @@ def _review(  # noqa: PLR0913 - each is a part of what is said
         review_candidate(warehouse, review, settings.read_sanitizer())
     except ReviewError as error:
         stop(str(error))
-    publish_candidates(warehouse, settings.failures)
+    refresh(warehouse, settings)
     told = tell_candidate(warehouse, found)
-    out.print(f"{told['candidate_id']} is {told['state']}: {told['state_reason']}", soft_wrap=True)
+    out.print(f"{told['candidate_id']} is {told['state']}, {told['state_reason']}", soft_wrap=True)
 
 
 def _find(warehouse: Warehouse, text: str) -> str:

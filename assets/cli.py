@@ -18,6 +18,7 @@ import psycopg
 import typer
 
 from assets.candidates_cli import candidates_app
+from assets.cases_cli import cases_app
 from assets.display import (
     BLOCKED,
     FAILED,
@@ -34,8 +35,10 @@ from assets.display import (
     sheet,
     stop,
 )
+from assets.failures_cli import failures_app
 from assets.legacy_cli import migrate_legacy
 from assets.privacy_cli import erase_user, retain_data
+from assets.results_cli import gate, results_app
 from assets.warehouse_cli import export_view, roles_app
 from pipelines import demo as marketplace
 from pipelines.anonymize.errors import describe_error
@@ -69,6 +72,10 @@ app.add_typer(config_app, name="config")
 app.add_typer(source_app, name="source")
 app.add_typer(roles_app, name="roles")
 app.add_typer(candidates_app, name="candidates")
+app.add_typer(cases_app, name="cases")
+app.add_typer(results_app, name="results")
+app.add_typer(failures_app, name="failures")
+app.command()(gate)
 app.command()(migrate_legacy)
 app.command()(erase_user)
 app.command("retain")(retain_data)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import access, automation, failures, regression, report, retention
+from assets import access, automation, failures, regression, regression_results, report, retention, reviews
 from assets.clean import clean_assets
 from assets.extract import raw_asset
 from assets.publication import published_day_asset
@@ -28,14 +28,16 @@ def build_definitions(settings: Settings, mill: Mill) -> dg.Definitions:
             ),
             failures.failure_tables,
             regression.regression_candidates,
+            regression_results.regression_results,
+            regression_results.regression_cases,
             report.failure_report,
             report.regression_report,
             access.access_audit,
             retention.retention,
         ],
-        jobs=automation.jobs,
+        jobs=(*automation.jobs, *reviews.jobs),
         schedules=automation.schedules,
-        sensors=automation.sensors,
+        sensors=(*automation.sensors, regression_results.new_results),
         resources={"mill": mill},
         executor=dg.in_process_executor,
     )

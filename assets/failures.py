@@ -6,6 +6,7 @@ from assets.catalogue import column_schema
 from assets.resources import Mill, guarded, patience
 from assets.verdicts import table
 from pipelines.failures import CLUSTERS, publish_clusters
+from pipelines.regression import read_passes
 
 _TOP = 10
 _TABLES = {
@@ -22,7 +23,7 @@ _TABLES = {
     specs=[
         dg.AssetSpec(
             name,
-            deps=["failure_signatures_daily", "execution_rollup_daily"],
+            deps=["failure_signatures_daily", "execution_rollup_daily", "regression_results"],
             description=description,
             metadata=column_schema(name),
             group_name="failures",
@@ -36,7 +37,8 @@ _TABLES = {
 @guarded
 def failure_tables(mill: Mill) -> tuple[dg.MaterializeResult]:
     """Clusters and all that is told about them, published in one transaction."""
-    tables = publish_clusters(mill.warehouse, mill.settings.failures)
+    passes = read_passes(mill.warehouse, mill.settings.failures)
+    tables = publish_clusters(mill.warehouse, mill.settings.failures, passes)
     clusters = tables[CLUSTERS].sort("occurrence_count", descending=True)
     top = clusters.head(_TOP).select("cluster_id", "category", "occurrence_count", "user_count", "template").rows()
     shown = {CLUSTERS: {"most_frequent": table(["cluster", "category", "occurrences", "users", "template"], top)}}

@@ -8,9 +8,9 @@ import psycopg
 import typer
 
 from assets.display import AsJson, err, out, parse_day, print_json, sheet, stop
-from pipelines.failures import publish_clusters
 from pipelines.failures.decisions import Action, DecisionError, decide
 from pipelines.failures.overview import BY_URGENCY, failure_states, find_failures, list_failures, tell_failure
+from pipelines.regression import refresh
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_for_reading
 from pipelines.warehouse.connection import Warehouse
@@ -139,7 +139,7 @@ def _decide(failure: str, action: Action, reason: str, by: str | None, **given: 
     except DecisionError as error:
         stop(str(error))
     try:
-        publish_clusters(warehouse, settings.failures)
+        refresh(warehouse, settings)
     except (BusyError, psycopg.errors.InsufficientPrivilege) as error:
         why = str(error).splitlines()[0]
         err.print(f"It is decided; states follow with the next run ({why}).", style="yellow", soft_wrap=True)

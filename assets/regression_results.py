@@ -51,11 +51,7 @@ def regression_cases(mill: Mill) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"dagster/row_count": cases.height, "folder": folder, **states})
 
 
-@dg.sensor(
-    target=dg.AssetSelection.assets("regression_results", "regression_cases"),
-    minimum_interval_seconds=60,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
+@dg.sensor(job_name="derived_tables", minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
 def new_results(mill: Mill) -> dg.SensorResult | dg.SkipReason:
     """Files of results that have come into their folder, or have changed there."""
     seen = describe_folder(mill.settings.results)

@@ -23,7 +23,7 @@ def failure_report(mill: Mill) -> dg.MaterializeResult:
 
 
 @dg.asset(
-    deps=["regression_candidates"],
+    deps=["regression_candidates", "regression_cases"],
     retry_policy=patience,
     group_name="reports",
     kinds={"html", "markdown"},

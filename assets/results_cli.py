@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from assets.display import FAILED, AsJson, err, out, print_json, sheet, stop
+from pipelines.regression import refresh
 from pipelines.regression.gate import Judgement, judge
 from pipelines.regression.results import ImportedFile, import_results
 from pipelines.settings import Settings, load_settings
@@ -32,7 +33,10 @@ def import_files(
 ) -> None:
     """Take in results. What was imported before is left alone; a file with a problem is kept with it, and exits 1."""
     settings = load_settings()
-    imported = _import(open_warehouse(settings), settings, files, version, environment)
+    warehouse = open_warehouse(settings)
+    imported = _import(warehouse, settings, files, version, environment)
+    if any(one.new_count for one in imported):
+        refresh(warehouse, settings)
     if as_json:
         print_json({"files": [asdict(one) for one in imported]})
     else:
@@ -123,4 +127,4 @@ def _tell_judgement(judgement: Judgement) -> None:
             rows = [(one.kind.replace("_", " "), one.subject or "", one.text) for one in told]
             out.print(sheet(title, columns, rows))
     compared = f", compared with {judgement.baseline}" if judgement.baseline else ""
-    out.print(f"{judgement.case_count} cases gate{compared}. {judgement.advice}", soft_wrap=True)
+    out.print(f"Cases that gate: {judgement.case_count}{compared}. {judgement.advice}", soft_wrap=True)

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from assets.resources import Mill, guarded
 from pipelines.failures.decisions import DecisionError, decide
-from pipelines.regression import publish_candidates, publish_failures
+from pipelines.regression import refresh
 from pipelines.regression.reviews import Review, ReviewError, review_candidate
 
-_REVIEWED = "regression_candidates"
+_TAGS = {"dagster/max_runtime": str(3600)}
 
 
 class CandidateReview(dg.Config):
@@ -42,20 +42,18 @@ class FailureDecision(dg.Config):
 @dg.op(tags={"kind": "postgres"})
 @guarded
 def enter_review(context: dg.OpExecutionContext, config: CandidateReview, mill: Mill) -> None:
-    """Enter what was said, and derive the candidates anew."""
+    """Enter what was said, and derive anew what follows."""
     try:
         review_candidate(mill.warehouse, Review(**config.model_dump()), mill.sanitizer)
     except ReviewError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    candidates = publish_candidates(mill.warehouse, mill.settings.failures)
-    metadata: dict[str, str | int] = {"dagster/row_count": candidates.height, "reviewed": config.candidate_id}
-    context.log_event(dg.AssetMaterialization(_REVIEWED, metadata=metadata))
+    _derive(context, mill)
 
 
 @dg.op(tags={"kind": "postgres"})
 @guarded
 def enter_decision(context: dg.OpExecutionContext, config: FailureDecision, mill: Mill) -> None:
-    """Enter what was decided, and derive states and candidates anew."""
+    """Enter what was decided, and derive anew what follows."""
     until = datetime.fromisoformat(config.muted_until) if config.muted_until else None
     try:
         decide(
@@ -72,17 +70,24 @@ def enter_decision(context: dg.OpExecutionContext, config: FailureDecision, mill
         )
     except DecisionError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    for name, rows in publish_failures(mill.warehouse, mill.settings.failures).items():
+    _derive(context, mill)
+
+
+def _derive(context: dg.OpExecutionContext, mill: Mill) -> None:
+    for name, rows in refresh(mill.warehouse, mill.settings).items():
         context.log_event(dg.AssetMaterialization(name, metadata={"dagster/row_count": rows.height}))
 
 
-@dg.job(description="Approve, reject, merge, retire or reopen a candidate for a regression test.")
+@dg.job(
+    tags={"dagster/max_runtime": str(3600)},
+    description="Approve, reject, merge, retire or reopen a candidate for a regression test.",
+)
 def review_of_candidate() -> None:
     """One review, as its config says."""
     enter_review()
 
 
-@dg.job(description="Resolve, reopen, mute or unmute a failure.")
+@dg.job(tags=_TAGS, description="Resolve, reopen, mute or unmute a failure.")
 def decision_about_failure() -> None:
     """One decision, as its config says."""
     enter_decision()

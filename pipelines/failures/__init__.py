@@ -7,6 +7,7 @@ from pipelines.failures.derived import (
     derive_clusters,
     find_clusters,
     publish_clusters,
+    read_history,
 )
 from pipelines.failures.facts import (
     COLUMNS,
@@ -35,5 +36,6 @@ __all__ = [
     "find_clusters",
     "publish_clusters",
     "read_facts",
+    "read_history",
     "signature_facts",
 ]

@@ -60,18 +60,19 @@ def publish_clusters(
     `passes` are the regression tests that passed. Raises BusyError where facts change meanwhile.
     """
     contents = table_contents(warehouse, SIGNATURES)
-    history = History(
-        read_facts(warehouse),
-        read_execution_counts(warehouse),
-        read_decisions(warehouse),
-        PASSES.to_frame() if passes is None else passes,
-    )
+    history = read_history(warehouse, passes)
     tables = derive_clusters(history, settings)
     told = [history.decisions.write_json(), history.passes.write_json(), settings.model_dump_json()]
     content = content_digest(CLUSTERS, contents, told)
     loads = [(Load(table=name, day=ALL_DAYS, content=content, rows=rows.height), rows) for name, rows in tables.items()]
     replace_rows(warehouse, loads, basis=while_made_of(SIGNATURES, contents))
     return tables
+
+
+def read_history(warehouse: Warehouse, passes: pl.DataFrame | None = None) -> History:
+    """What is published of failures, and what people decided."""
+    told = PASSES.to_frame() if passes is None else passes
+    return History(read_facts(warehouse), read_execution_counts(warehouse), read_decisions(warehouse), told)
 
 
 def read_execution_counts(warehouse: Warehouse) -> pl.DataFrame:

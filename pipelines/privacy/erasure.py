@@ -15,7 +15,6 @@ from pydantic import BaseModel
 
 from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt, clean
 from pipelines.extract import RawReceipt, raw_dataset
-from pipelines.failures import publish_clusters
 from pipelines.lake import Lake, Part, Receipt
 from pipelines.legacy.held import forget
 from pipelines.pricing.book import PriceBook
@@ -24,7 +23,7 @@ from pipelines.privacy.buried import bury
 from pipelines.privacy.published import count_rows, days_of, strike_rows
 from pipelines.publication import publish_day
 from pipelines.record_types import EXECUTIONS, RECORD_TYPES, RecordType
-from pipelines.regression import publish_candidates
+from pipelines.regression import refresh
 from pipelines.report import write_failure_report, write_regression_report
 from pipelines.settings import Settings
 from pipelines.sources.records import MappingError
@@ -96,8 +95,7 @@ def erase(user_keys: Sequence[str], settings: Settings, lake: Lake, warehouse: W
     told.rebuilt_days = sorted({*told.rebuilt_days, *strike_rows(warehouse, user_keys, work.prices)})
     with warehouse.connect() as connection:
         forget(connection, list(user_keys))
-    publish_clusters(warehouse, settings.failures)
-    publish_candidates(warehouse, settings.failures)
+    refresh(warehouse, settings)
     write_failure_report(warehouse, settings.reports)
     write_regression_report(warehouse, settings.reports)
     if left := {table: rows for table, rows in count_rows(warehouse, user_keys).items() if rows}:

@@ -17,10 +17,10 @@ from psycopg import sql
 
 from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt
 from pipelines.extract import RawReceipt
-from pipelines.failures import OCCURRENCES, SIGNATURES, publish_clusters
+from pipelines.failures import OCCURRENCES, SIGNATURES
 from pipelines.lake import Lake, Receipt
 from pipelines.record_types import RECORD_TYPES
-from pipelines.regression import publish_candidates
+from pipelines.regression import publish_failures
 from pipelines.rollup import TABLES
 from pipelines.settings import FailureSettings, RetentionSettings
 from pipelines.warehouse.connection import PARTITIONS, SCHEMA, Warehouse
@@ -96,8 +96,7 @@ def retain(
             lake.drop(dataset, day)
     _drop_days(_BY_EXECUTION, executions_since, warehouse)
     if _drop_days(ROLLUPS, months_before(today, settings.rollups_months), warehouse)[SIGNATURES]:
-        publish_clusters(warehouse, failures)
-        publish_candidates(warehouse, failures)
+        publish_failures(warehouse, failures)
     return plan
 
 

@@ -1,89 +1,35 @@
 """From failures that come back to regression tests: candidates, review, cases, and the results that come back."""
 
-from datetime import UTC, datetime, time, timedelta
-from typing import Any
-
 import polars as pl
 
-from pipelines.failures import CLUSTERS, read_facts
-from pipelines.regression.candidates import CANDIDATE, PREFIX, Evidence, derive_candidates
-from pipelines.regression.reviews import read_reviews
-from pipelines.settings import FailureSettings
+from pipelines.failures import publish_clusters
+from pipelines.regression.candidate_table import CANDIDATES, find_candidate, publish_candidates, tell_candidate
+from pipelines.regression.case_table import publish_cases
+from pipelines.regression.passes import read_passes
+from pipelines.regression.scores import CASES
+from pipelines.settings import FailureSettings, Settings
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents, while_made_of
-from pipelines.warehouse.publish import replace_rows
 
-CANDIDATES = "regression_candidates"
+__all__ = [
+    "CANDIDATES",
+    "find_candidate",
+    "publish_candidates",
+    "publish_failures",
+    "read_passes",
+    "refresh",
+    "tell_candidate",
+]
 
-_COVERED = """
-select execution_id
-from agentmill.executions
-where execution_id in (select unnest(sample_execution_ids) from agentmill.failure_clusters)
-    and lower(attributes ->> 'test_generated') in ('true', 't', '1')
-"""
-
-
-_FIND = """
-select distinct candidate.candidate_id
-from agentmill.regression_candidates as candidate
-join agentmill.failure_cluster_signatures as known using (cluster_id)
-where candidate.cluster_id = %s or starts_with(known.signature_id, %s)
-order by 1
-"""
-_TELL = """
-select *
-from agentmill.regression_candidates join agentmill.failure_clusters using (cluster_id)
-where candidate_id = %s
-"""
-_DIFFERENT = """
-select concat_ws(' ', dimension, agent_id, value) as what, lift,
-    concat(occurrence_count, ' of ', execution_count, ' executions; ', lift_low::numeric(12, 1), ' to ',
-        lift_high::numeric(12, 1)) as detail
-from agentmill.failure_differences
-where cluster_id = %s
-order by rank
-"""
 _DEFAULTS = FailureSettings()
 
 
-def publish_candidates(warehouse: Warehouse, settings: FailureSettings = _DEFAULTS) -> pl.DataFrame:
-    """Derive the candidates from clusters and reviews, publish them, and return them."""
-    contents = table_contents(warehouse, CLUSTERS)
-    evidence = _read_evidence(warehouse)
-    policy = settings.candidate_policy
-    candidates = derive_candidates(evidence, policy) if evidence.clusters.height else CANDIDATE.to_frame()
-    said = evidence.reviews.select(pl.col("review_id").cast(pl.String)).to_series().to_list()
-    content = content_digest(CANDIDATES, policy, contents, said)
-    load = Load(table=CANDIDATES, day=ALL_DAYS, content=content, rows=candidates.height)
-    replace_rows(warehouse, [(load, candidates)], basis=while_made_of(CLUSTERS, contents))
-    return candidates
+def publish_failures(warehouse: Warehouse, settings: FailureSettings = _DEFAULTS) -> dict[str, pl.DataFrame]:
+    """Derive the tables about clusters and candidates from all that is known, publish them, return them by name."""
+    tables = publish_clusters(warehouse, settings, read_passes(warehouse, settings))
+    return tables | {CANDIDATES: publish_candidates(warehouse, settings)}
 
 
-def find_candidate(warehouse: Warehouse, text: str) -> list[str]:
-    """The candidates whose id, or whose former id, is or begins with a text; `rc_` may be left out."""
-    begins = text.removeprefix(PREFIX)
-    return warehouse.read(_FIND, [begins, begins]).to_series().to_list() if begins else []
-
-
-def tell_candidate(warehouse: Warehouse, candidate_id: str) -> dict[str, Any]:
-    """Everything about a candidate, for people: its failure, what is different about that, and what was said."""
-    (told,) = warehouse.read(_TELL, [candidate_id]).rows(named=True)
-    of_it = read_reviews(warehouse).filter(
-        pl.col("candidate_id").str.strip_prefix(PREFIX).is_in(told.pop("signature_ids"))
-    )
-    told["reviews"] = of_it.drop("fixture").rows(named=True)
-    told["differences"] = warehouse.read(_DIFFERENT, [told["cluster_id"]]).rows(named=True)
-    return told
-
-
-def _read_evidence(warehouse: Warehouse) -> Evidence:
-    clusters = warehouse.read("select * from agentmill.failure_clusters order by cluster_id")
-    last_day = warehouse.read("select max(day) from agentmill.execution_rollup_daily").item()
-    return Evidence(
-        facts=read_facts(warehouse),
-        clusters=clusters,
-        states=warehouse.read("select cluster_id, state, reason from agentmill.failure_states"),
-        reviews=read_reviews(warehouse),
-        covered=frozenset(warehouse.read(_COVERED).to_series().to_list()),
-        as_of=datetime.combine(last_day or ALL_DAYS, time(), tzinfo=UTC) + timedelta(days=1),
-    )
+def refresh(warehouse: Warehouse, settings: Settings) -> dict[str, pl.DataFrame]:
+    """Derive everything that follows from what people said and tests told, the files of cases included."""
+    tables = publish_failures(warehouse, settings.failures)
+    return tables | {CASES: publish_cases(warehouse, settings.cases)}

@@ -187,7 +187,7 @@ def _told(review: dict[str, Any]) -> _State:
     return _State(
         state,
         review["reviewed_at"],
-        f"{state} by {review['reviewed_by']}: {review['reason']}",
+        f"by {review['reviewed_by']}: {review['reason']}",
         review["reviewed_by"],
         review["merged_into"],
         is_blocking=bool(review["is_blocking"]) and state == "approved",

@@ -16,6 +16,8 @@ from pipelines.regression.case_file import Case, Retry, Status
 
 LONGEST_MESSAGE = 2_000
 _TEXTS = ("error_type", "error_message", "stack")
+_MOST_READ = 50_000
+"""Characters of a text; what stands behind them would tell nothing more, and take long."""
 
 
 class ResultError(Exception):
@@ -64,7 +66,7 @@ def judge(case: Case, result: object, elapsed_ms: float, sanitizer: Sanitizer) -
         failure = identify_failure(status, *_texts(result), sanitizer)
     clauses = [*_broken(case, status, failure)]
     if case.contract.retry is not None:
-        clauses += _broken_retry(case.contract.retry, result, elapsed_ms)
+        clauses += _broken_retry(case, case.contract.retry, status, result, elapsed_ms)
     return Verdict(
         tuple(clauses), failure.signature_id if failure else None, failure.is_of(case) if failure and clauses else None
     )
@@ -72,7 +74,7 @@ def judge(case: Case, result: object, elapsed_ms: float, sanitizer: Sanitizer) -
 
 def explain_exception(case: Case, error: BaseException, sanitizer: Sanitizer) -> Verdict:
     """What an exception out of `run_agent` tells: no verdict on the contract, but which failure it was."""
-    failure = identify_failure("error", type(error).__name__, str(error), None, sanitizer)
+    failure = identify_failure("error", type(error).__name__, _text(error), None, sanitizer)
     sentence = f"run_agent raised {failure.text}."
     return Verdict((sentence,), failure.signature_id, failure.is_of(case))
 
@@ -92,7 +94,7 @@ def identify_failure(
 
 def clean_text(text: str, sanitizer: Sanitizer) -> str:
     """A message that may leave the machine it arose on: sanitized, and of at most 2,000 characters."""
-    sanitized = sanitizer.sanitize_texts(pl.Series([storable(text)], dtype=pl.String))
+    sanitized = sanitizer.sanitize_texts(pl.Series([storable(text[:_MOST_READ])], dtype=pl.String))
     return str(sanitized[0])[:LONGEST_MESSAGE]
 
 
@@ -111,8 +113,10 @@ def _broken(case: Case, status: str, failure: Failure | None) -> Iterator[str]:
         yield f"must_not.signature_ids: it ended as `{status}` with {failure.text}."
 
 
-def _broken_retry(retry: Retry, result: object, elapsed_ms: float) -> Iterator[str]:
+def _broken_retry(case: Case, retry: Retry, status: str, result: object, elapsed_ms: float) -> Iterator[str]:
     attempts, waits = _attempts(result)
+    if status in case.contract.must.statuses and status not in retry.ends_in:
+        yield f"retry.ends_in: it ended as `{status}`, which is none of {', '.join(retry.ends_in)}."
     if attempts is not None and attempts > retry.max_attempts:
         yield f"retry.max_attempts: {attempts} attempts, where {retry.max_attempts} are allowed."
     if retry.backoff == "exponential" and any(later < wait for wait, later in pairwise(waits)):
@@ -160,4 +164,4 @@ def _field(result: object, name: str) -> Any:  # noqa: ANN401 - whatever a user'
 
 def _text(value: object) -> str | None:
     """Null stays null, and nothing is null."""
-    return storable("" if value is None else str(value)) or None
+    return storable("" if value is None else str(value)[:_MOST_READ]) or None

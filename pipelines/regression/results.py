@@ -24,6 +24,7 @@ RESULT_FILES, RESULTS = "regression_result_files", "regression_results"
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _MOST_TOLD = 5
 _LONGEST_NAME = 200
+_MOST_READ = 50_000
 _SUFFIXES = {".json", ".xml"}
 
 
@@ -200,7 +201,7 @@ def _record(
 
 def _clean(texts: Sequence[str | None], sanitizer: Sanitizer) -> list[str | None]:
     """Texts as they may be kept: sanitized, storable and of at most 2,000 characters."""
-    given = pl.Series([None if text is None else storable(text) for text in texts], dtype=pl.String)
+    given = pl.Series([None if text is None else storable(text[:_MOST_READ]) for text in texts], dtype=pl.String)
     return sanitizer.sanitize_texts(given).str.head(LONGEST_MESSAGE).to_list()
 
 

@@ -65,10 +65,10 @@ def read_reviews(warehouse: Warehouse) -> pl.DataFrame:
 def review_candidate(warehouse: Warehouse, review: Review, sanitizer: Sanitizer) -> int:
     """Enter a review and return its id; the tables follow when they are derived next. Raises ReviewError.
 
-    The reason is sanitized as texts of logs are. A fixture is the reviewer's own and is kept as it is.
+    The reason is sanitized as texts of logs are, and so is every text of a fixture.
     """
     reason = sanitizer.sanitize_texts(pl.Series([review.reason])).item()
-    fixture = None if review.fixture is None else json.dumps(review.fixture)
+    fixture = None if review.fixture is None else json.dumps(_sanitized(review.fixture, sanitizer))
     told = {name: getattr(review, name) for name in Review.__slots__} | {"reason": reason, "fixture": fixture}
     try:
         with warehouse.connect() as connection, connection.transaction():
@@ -77,3 +77,12 @@ def review_candidate(warehouse: Warehouse, review: Review, sanitizer: Sanitizer)
         raise ReviewError(re.sub(r"\s+", " ", error.diag.message_primary or str(error))) from None
     assert row is not None  # noqa: S101 - a function returns one row
     return int(row[0])
+
+
+def _sanitized(content: Any, sanitizer: Sanitizer) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The content with its texts sanitized; keys are names, and stay."""
+    if isinstance(content, dict):
+        return {key: _sanitized(value, sanitizer) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_sanitized(value, sanitizer) for value in content]
+    return sanitizer.sanitize_texts(pl.Series([content])).item() if isinstance(content, str) else content

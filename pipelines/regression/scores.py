@@ -11,6 +11,7 @@ from datetime import timedelta
 import polars as pl
 
 from pipelines.execution import TIMESTAMP
+from pipelines.failures.lifecycle import PASSES
 from pipelines.regression.case_file import CONTRACT
 from pipelines.regression.cases import APPROVED
 
@@ -95,16 +96,6 @@ CASE = pl.Schema(
 )
 """Grain: a candidate that is, or was, approved. Counts are of its contract, one per repetition; controls count for
 `is_flaky` and for what its last run came to."""
-PASSING = pl.Schema(
-    {
-        "cluster_id": pl.String(),
-        "environment": pl.String(),
-        "executed_at": TIMESTAMP,
-        "agent_version": pl.String(),
-    }
-)
-"""Grain: a run that proves a failure gone."""
-
 _OUTCOMES = ("pass", "fail", "error", "skipped")
 _PROBE = ("case_id", "part", "tried", "environment")
 """What verdicts are compared within."""
@@ -194,7 +185,7 @@ def score(results: pl.DataFrame) -> pl.DataFrame:
 
 
 def passing(evidence: Evidence, first_seen: pl.DataFrame) -> pl.DataFrame:
-    """Runs that prove a cluster's failure gone, in the order of time; `first_seen` has cluster_id and first_seen_at.
+    """Runs that prove a failure gone, as PASSES, in the order of time; `first_seen` has cluster_id and first_seen_at.
 
     The case is approved and does not flake; each repetition of its contract and of all its controls passed in that
     run; and there was something to mend: the cluster had occurred by then, or an earlier run on another version failed.
@@ -215,7 +206,7 @@ def passing(evidence: Evidence, first_seen: pl.DataFrame) -> pl.DataFrame:
     return (
         runs.join(mended, on=["case_id", "run_id"], how="left")
         .filter((pl.col("outcome") == "pass") & (was_broken | pl.col("is_mended").fill_null(value=False)))
-        .select(PASSING.names())
+        .select(PASSES.names())
         .unique()
         .sort("executed_at", "cluster_id", "environment", "agent_version")
     )

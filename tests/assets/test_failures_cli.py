@@ -188,7 +188,7 @@ def test_a_decision_holds_where_states_cannot_be_derived_at_once(failures, known
     def busy(*_):
         raise BusyError("failure_clusters is being loaded")
 
-    monkeypatch.setattr("assets.failures_cli.publish_clusters", busy)
+    monkeypatch.setattr("assets.failures_cli.refresh", busy)
     disk = next(one for title, one in ids(failures).items() if "disk" in title)
     done = failures("resolve", disk, "-r", "done")
     assert done.exit_code == 0

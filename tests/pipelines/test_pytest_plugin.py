@@ -172,11 +172,12 @@ BOUNDS = [
     ({"attempts": [{}] * 5}, "retry.max_attempts: 5 attempts"),
     ({"attempts": [{"waited_ms": 20}, {"waited_ms": 10}]}, "retry.backoff"),
     ({"duration_ms": 1_001}, "retry.timeout_ms: it took 1001 ms"),
+    ({"status": "success"}, "retry.ends_in: it ended as `success`"),
 ]
 
 
 def test_a_case_of_resilience_bounds_attempts_waits_and_time(project):
-    retry = {"max_attempts": 3, "backoff": "exponential", "timeout_ms": 1_000}
+    retry = {"max_attempts": 3, "backoff": "exponential", "timeout_ms": 1_000, "ends_in": ["partial"]}
     results = [{"status": "partial", "duration_ms": 1, **result} for result, _ in BOUNDS]
     contract = {"must_not": {"signature_ids": []}, "retry": retry}
     _, told, everything = run_each(project, results, kind="resilience", contract=contract)
@@ -330,3 +331,11 @@ def test_pytest_finds_the_plugin_where_agentmill_is_installed(project):
     ran = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "2 passed" in ran.stdout
+
+
+def test_the_fixture_that_the_documentation_shows_runs(project):
+    page = (REPOSITORY / "docs" / "regression-tests.md").read_text()
+    (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    project.write(shown + "\n\ndef my_agent(prompt):\n    return prompt\n")
+    _, _, results = project.results()
+    assert {part: one["outcome"] for (part, _), one in results.items()} == {"contract": "pass", "control:1": "skipped"}

@@ -273,15 +273,21 @@ def test_the_policy_is_a_setting_and_changing_it_publishes_anew(struck):
 
 def test_what_people_say_is_kept_sanitized_and_decides(struck):
     candidate = publish_candidates(struck)["candidate_id"][0]
-    said = Review(candidate, "approve", "kim", "asked for by ann.b@example.org", fixture={"question": "1+1"})
+    said = Review(
+        candidate,
+        "approve",
+        "kim",
+        "asked for by ann.b@example.org",
+        fixture={"question": "1+1", "from": ["me@example.org", 7]},
+    )
     review_candidate(struck, said, DEFAULT)
     told = publish_candidates(struck).row(0, named=True)
     assert (told["state"], told["reviewed_by"], told["is_blocking"]) == ("approved", "kim", True)
-    assert told["state_reason"] == "approved by kim: asked for by <email>"
+    assert told["state_reason"] == "by kim: asked for by <email>"
     review_candidate(struck, Review(candidate, "retire", "kim", "the tool is gone"), DEFAULT)
     assert publish_candidates(struck)["state"].to_list() == ["retired"]
-    assert struck.read("select action, fixture ->> 'question' from agentmill.candidate_reviews order by 1").rows() == [
-        ("approve", "1+1"),
+    assert struck.read("select action, fixture::text from agentmill.candidate_reviews order by 1").rows() == [
+        ("approve", '{"from": ["<email>", 7], "question": "1+1"}'),
         ("retire", None),
     ]
 

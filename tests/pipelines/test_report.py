@@ -107,8 +107,8 @@ def test_more_than_a_report_can_show_is_counted(reports, monkeypatch):
     told = reports(days)
     assert "The 1 most frequent of 3" in told["failure_report.md"]
     assert "The 1 most frequent of 3" in told["failure_report.html"]
-    assert "The 1 with the best evidence of 3" in told["regression_report.md"]
-    assert "The 1 with the best evidence of 3" in told["regression_report.html"]
+    assert "The 1 that matter most of 3" in told["regression_report.md"]
+    assert "The 1 that matter most of 3" in told["regression_report.html"]
 
 
 def test_the_same_tables_give_the_same_bytes(reports, warehouse, tmp_path):

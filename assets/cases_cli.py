@@ -1,0 +1,62 @@
+"""`agentmill cases`: approved regression tests as files, for pytest and for other tools."""
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from assets.display import FAILED, AsJson, out, print_json, sheet, stop
+from pipelines.regression.case_file import BrokenCase, Case, read_cases
+from pipelines.regression.case_table import publish_cases
+from pipelines.regression.exporters import Kind, export
+from pipelines.settings import load_settings
+from pipelines.warehouse import open_warehouse
+from pipelines.warehouse.ledger import BusyError
+
+cases_app = typer.Typer(no_args_is_help=True, help="Approved regression tests, as files.")
+
+
+@cases_app.command("write")
+def write_files(*, as_json: AsJson = False) -> None:
+    """Derive the cases of approved candidates now, and write their files."""
+    settings = load_settings()
+    try:
+        cases = publish_cases(open_warehouse(settings), settings.cases)
+    except BusyError as error:
+        stop(f"{error}.", FAILED)
+    shown = cases.select(
+        "case_id", "state", "is_blocking", "run_count", pl.col("confidence_score").round(2), "last_outcome"
+    )
+    if as_json:
+        print_json({"folder": settings.cases.absolute(), "cases": shown.rows(named=True)})
+        return
+    if cases.is_empty():
+        out.print("No candidate is approved: `agentmill candidates list` shows what asks for a test.")
+        return
+    rows = [tuple("" if value is None else value for value in row) for row in shown.rows()]
+    out.print(sheet("Cases", shown.columns, rows, numbers=["run_count"]))
+    out.print(f"Those that are not retired are in {settings.cases.absolute()}.", soft_wrap=True)
+
+
+@cases_app.command("export")
+def export_cases(
+    kind: Annotated[Kind, typer.Argument(help="The tool that is to read them.")],
+    target: Annotated[Path | None, typer.Option("--out", help="The file; cases.KIND.jsonl where left out.")] = None,
+) -> None:
+    """Write the cases as a data set of another tool, a line of JSON for each case and control."""
+    folder = load_settings().cases
+    found = read_cases(folder)
+    if broken := [str(one) for one in found if isinstance(one, BrokenCase)]:
+        stop(f"{broken[0]}. `agentmill cases write` writes it anew.", FAILED)
+    if not found:
+        stop(f"There is no case in {folder}: `agentmill cases write` writes them.")
+    path = target or Path(f"cases.{kind}.jsonl")
+    count = export([one for one in found if isinstance(one, Case)], kind, path)
+    out.print(f"{count:,} lines for {kind} are in {path}.", soft_wrap=True)
+
+
+@cases_app.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of a case's file."""
+    print_json(Case.model_json_schema())
