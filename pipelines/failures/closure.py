@@ -125,7 +125,7 @@ def close(keys: pl.Series) -> Closure:
         patterns = _with_hole(patterns, rows[first], places[first], general, nodes)
         count += len(general)
     joined = pl.concat(edges)
-    component = _components(count, joined["member"].to_numpy(), joined["pattern"].to_numpy())
+    component = components(count, joined["member"].to_numpy(), joined["pattern"].to_numpy())
     named = joined.with_columns(
         pl.concat([vocabulary.tokens, pl.Series([HOLE])]).gather(joined["value"]).alias("value")
     )
@@ -239,7 +239,7 @@ def _with_hole(patterns: _Patterns, rows: Numbers, places: Numbers, hashes: _Has
     return _Patterns(vocabulary, tokens, parts, starts, lengths, words, hashes, nodes)
 
 
-def _components(count: int, one: Numbers, other: Numbers) -> Numbers:
+def components(count: int, one: Numbers, other: Numbers) -> Numbers:
     """The smallest node that each node is connected with: labels sink along edges and by pointer jumping."""
     label = np.arange(count)
     while True:

@@ -22,6 +22,7 @@ _ID_DIGITS = 16
 _FEW_WORDS = 2
 _STATUSES = (pl.format(" [HTTP {}]", "http_status"), pl.format(" [exit {}]", "exit_code"))
 _SEGMENT = r"""[^\s\\/:"'`(),;=\[\]{}<>|]+"""
+_CODE = "py|pyx|js|mjs|ts|tsx|jsx|vue|java|kt|scala|go|rs|rb|php|c|cc|cpp|h|hpp|cs|swift|lua|sh|sql|ya?ml|json|txt"
 _WEEKDAY, _MONTH = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)", "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 
 
@@ -48,11 +49,11 @@ _SPOKEN = _ascii(
 )
 _VALUES = _ascii(
     # What a sanitizer put in, and tags that look like it.
-    (r"<[a-zA-Z_]+(?::[\w-]+)?>", "<value>"),
+    (r"<[a-zA-Z_]+(?::[\w-]+)?>", "${0}"),
     (r"""(?i:[a-z][a-z0-9+.-]*://[^\s"'<>)\]]*[^\s"'<>)\],.;:])""", "<url>"),
     (r'"[^"]*"|\B\'[^\']*\'|`[^`]*`', "<text>"),
     (r"(?i-u:\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b)", "<uuid>"),
-    (r"(?i-u:\b(?:[0-9a-f]{1,4}:{1,2}){3,}[0-9a-f]{1,4}\b)", "<address>"),
+    (r"(?i-u:\b(?:[0-9a-f]{1,4}:{1,2}){3,}[0-9a-f]{1,4}\b)", "<ip>"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?", "<time>"),
     (
         rf"\b(?:{_WEEKDAY},? )?{_MONTH} +\d+,? \d+(?::\d+)*(?: [A-Z]{{3,4}})?(?: \d+)?\b",
@@ -68,7 +69,7 @@ _VALUES = _ascii(
         ),
         "<path>",
     ),
-    (r"\b[\w-]+(?:\.[\w-]+)+:\d+\b", "<place>"),
+    (r"\b[\w-]+(?:\.[\w-]+)+:\d+\b", "<host>:<port>"),
     # Values joined by bars.
     (r"[^\s|:=,(]*(?:\|[^\s|]*){2,}", "<record>"),
     (r"(?i-u:\b(?:0x[0-9a-f]+|[0-9a-f]{8,})\b)", "<hex>"),
@@ -83,6 +84,20 @@ _VALUES = _ascii(
     (r"\b(?:\d\w*(?:[.,]\d\w*)*|[A-Za-z_]\w*\d\w+|[A-Za-z_]\w{5,}\d|[A-Za-z]\d)\b", "<num>"),
     (r"(?i-u:\b(?:true|false|null|none|nil|undefined)\b)", "<bool>"),
 )
+_FINER = _ascii(
+    (r"\d{1,3}(?:\.\d{1,3}){2}\.(?:x|\d{1,3}):\d+", "<ip>:<port>"),
+    (rf"[\w.-]+\.(?:{_CODE}):\d+", "<path>:<line>"),
+    (r"[\w.-]*[a-z][A-Z][\w.-]*:\d+", "<name>:<line>"),
+    (r"\d{1,3}(?:\.\d{1,3}){3}", "<ip>"),
+    (r"(?i-u:[0-9a-f]{2}(?::[0-9a-f]{2}){5,7})", "<mac>"),
+)
+"""What a template tells more finely than a key has to."""
+_NETWORK = (
+    r"(?i-u:\b(?:(?:[0-9a-f]{1,4}:){2,7}|(?:[23][0-9a-f]{3}|f[cde][0-9a-f]{2}):):)(?:/\d+)?([\s,;.)\]}'\x22]|$)",
+    "<ip>${1}",
+)
+"""The network of an IPv6 address, as the sanitizer leaves it."""
+_HOMES = (("<path><user>", "<path>/<user>"), ("<user><path>", "<user>/<path>"))
 _NUMBERS = r"(?i-u:\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?:0x)?[0-9a-f]{8,}\b)|\b\d+(?:[.,:]\d+)*\w*"
 """Written as 0 before a key is made, so that texts which differ in numbers only are masked once."""
 _ANY_VALUE = "|".join(pattern for pattern, _ in _VALUES)
@@ -117,7 +132,42 @@ def normalise(messages: pl.Series, stacks: pl.Series | None = None) -> pl.DataFr
     """
     told = heads(messages).to_frame().with_columns(facets(pl.col("head")))
     traces = _traces(_texts(messages, stacks))
-    return told.with_columns(frames(traces), _template(), *identify(messages, stacks))
+    return told.with_columns(frames(traces), _templates(told), *identify(messages, stacks))
+
+
+def values(head: pl.Series) -> pl.DataFrame:
+    """The values of each head, as lists in their order: `type`, as templates name it, and `text`, which it stands for.
+
+    A tag that the sanitizer put in is its own type. `before` is what stands before each value, and after the last one.
+    """
+    spoken = _replaced(head.to_frame("text"), ("\0", ""), *_SPOKEN, _NETWORK)["text"]
+    texts = spoken.str.extract_all(_ANY_VALUE).rename("text")
+    before = spoken.str.replace_all(_ANY_VALUE, "\0").str.split("\0").rename("before")
+    said = texts.list.explode(keep_nulls=False, empty_as_null=False).unique()
+    types = dict(zip(said, said.to_frame("text").select(_type(pl.col("text"))).to_series(), strict=True))
+    named = texts.list.eval(pl.element().replace_strict(types, return_dtype=pl.String)).rename("type")
+    return pl.DataFrame([texts, named, before])
+
+
+def _type(value: pl.Expr) -> pl.Expr:
+    """What a template says for a value."""
+    named = [
+        pl.when(value.str.contains(rf"^(?:{pattern})$")).then(value.str.replace(r"(?s)^(.*)$", mask))
+        for pattern, mask in (*_FINER, *_VALUES)
+    ]
+    return pl.coalesce(*named, pl.lit("<value>"))
+
+
+def _templates(told: pl.DataFrame) -> pl.Series:
+    """The heads with their values named by type, and their statuses."""
+    found = values(told["head"])
+    named = pl.concat_list("type", pl.lit("")).alias("type")
+    each = found.with_row_index().with_columns(named).drop("text").explode("before", "type")
+    texts = each.group_by("index", maintain_order=True).agg(pl.concat_str("before", "type").str.join(""))["before"]
+    written = _replaced(texts.to_frame("text"), *_HOMES, (r"\s{2,}", " "))
+    rows = pl.concat([told, written], how="horizontal")
+    template = pl.concat_str(pl.col("text").str.strip_chars(), *_STATUSES, ignore_nulls=True)
+    return rows.select(pl.when(pl.col("head").is_not_null()).then(template).alias("template")).to_series()
 
 
 def _texts(messages: pl.Series, stacks: pl.Series | None) -> pl.DataFrame:
@@ -163,14 +213,6 @@ def _frames(traces: pl.Series, keys: pl.Series) -> pl.Series:
     words = keys.str.count_matches(_ASCII_WORD) - keys.str.count_matches(_EXCEPTION_NAME)
     short = traces.zip_with((words < _FEW_WORDS).fill_null(value=False), pl.Series([None], dtype=pl.String))
     return frames(short).list.eval(" @" + pl.element()).list.join("")
-
-
-def _template() -> pl.Expr:
-    template = pl.col("head")
-    for pattern, mask in (*_SPOKEN, *_VALUES, (r"\s{2,}", " ")):
-        template = template.str.replace_all(pattern, mask)
-    told = pl.concat_str(template.str.strip_chars(), *_STATUSES, ignore_nulls=True)
-    return pl.when(pl.col("head").is_not_null()).then(told).alias("template")
 
 
 def _traces(texts: pl.DataFrame) -> pl.Series:

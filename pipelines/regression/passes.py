@@ -34,4 +34,4 @@ def read_passes(warehouse: Warehouse, settings: FailureSettings) -> pl.DataFrame
         signatures=tables[CLUSTER_SIGNATURES],
         states=states,
     )
-    return scores.passing(told, clusters.select("cluster_id", "first_seen_at"))
+    return scores.passing(told)

@@ -184,31 +184,29 @@ def score(results: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def passing(evidence: Evidence, first_seen: pl.DataFrame) -> pl.DataFrame:
-    """Runs that prove a failure gone, as PASSES, in the order of time; `first_seen` has cluster_id and first_seen_at.
+def passing(evidence: Evidence) -> pl.DataFrame:
+    """Runs that prove a failure gone, as PASSES, in the order of time.
 
     The case is approved and does not flake; each repetition of its contract and of all its controls passed in that
-    run; and there was something to mend: the cluster had occurred by then, or an earlier run on another version failed.
+    run; and an earlier run on another version failed: a test that has never failed may not see the failure at all. It
+    is the version that is proven, so it holds in every environment, wherever the test ran.
     """
     results = current_ids(evidence.results, "case_id", evidence.signatures)
     approved = evidence.candidates.filter(pl.col("state") == APPROVED).select("cluster_id", case_id="candidate_id")
     steady = score(results).filter(~pl.col("is_flaky")).select("case_id")
     runs = _runs(results).join(approved, on="case_id").join(steady, on="case_id", how="semi")
-    runs = runs.join(first_seen, on="cluster_id", how="left")
     failed = runs.filter(pl.col("outcome") == "fail").select(
         "case_id", failed_at="executed_at", failed_version="agent_version"
     )
-    earlier = runs.join(failed, on="case_id").filter(
+    mended = runs.filter(pl.col("outcome") == "pass").join(failed, on="case_id")
+    mended = mended.filter(
         (pl.col("failed_at") < pl.col("executed_at")) & pl.col("failed_version").ne_missing(pl.col("agent_version"))
     )
-    was_broken = (pl.col("first_seen_at") < pl.col("executed_at")).fill_null(value=False)
-    mended = earlier.select("case_id", "run_id", is_mended=pl.lit(value=True)).unique()
     return (
-        runs.join(mended, on=["case_id", "run_id"], how="left")
-        .filter((pl.col("outcome") == "pass") & (was_broken | pl.col("is_mended").fill_null(value=False)))
+        mended.with_columns(environment=pl.lit(None, pl.String))
         .select(PASSES.names())
         .unique()
-        .sort("executed_at", "cluster_id", "environment", "agent_version")
+        .sort("executed_at", "cluster_id", "agent_version")
     )
 
 

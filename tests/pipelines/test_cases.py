@@ -20,7 +20,7 @@ from regression_builders import (
 
 from pipelines.execution import EXECUTION
 from pipelines.regression.case_file import BrokenCase, Case, read_cases, write_cases
-from pipelines.regression.case_table import publish_cases, read_passes
+from pipelines.regression.case_table import publish_cases
 from pipelines.regression.cases import build_cases
 from pipelines.warehouse.ledger import Load
 from pipelines.warehouse.publish import publish_partition
@@ -232,10 +232,3 @@ def test_the_table_and_the_files_follow_candidates_and_results(warehouse, approv
     (row,) = publish_cases(warehouse, tmp_path).to_dicts()
     assert (row["state"], row["state_reason"]) == ("retired", "no longer needed (ann)")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_that_passed_is_told_to_the_life_of_failures(warehouse, approved):
-    approved()
-    assert read_passes(warehouse).is_empty()
-    insert(warehouse, "regression_results", result_row(), result_row(run_id="early", executed_at=at(-1)))
-    assert read_passes(warehouse).rows() == [(CLUSTER, "ci", at(5), "2.0")]

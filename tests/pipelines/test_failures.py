@@ -131,6 +131,37 @@ def test_a_template_reads_well_and_keeps_the_http_status():
     assert told["template"][0] == "Error code: <num> - the model <model> is overloaded (request id <id>) [HTTP 503]"
 
 
+@pytest.mark.parametrize(
+    ("text", "template"),
+    [
+        ("mail to <email> bounced", "mail to <email> bounced"),
+        ("key <secret:github> of <none> is void", "key <secret:github> of <none> is void"),
+        ("ann@<secret:aws2> is void", "ann@<secret:aws2> is void"),
+        ("cannot read /home/<user>/data/3/x.csv", "cannot read /home/<user>/<path>"),
+        ("cannot read C:\\Users\\<user>\\data\\x.csv", "cannot read <path>/<user>/<path>"),
+        ("no route to 10.1.2.x", "no route to <ip>"),
+        ("no route to 10.1.2.3", "no route to <ip>"),
+        ("no route to 2001:db8:85a3:: or fe80::/10, at all", "no route to <ip> or <ip>, at all"),
+        ("no route to 2001:db8:85a3:1::7", "no route to <ip>"),
+        ("10.1.2.x:5432 or db-1.example.com:5432 is down", "<ip>:<port> or <host>:<port> is down"),
+        ("peer 00:1b:44:11:3a:b7 is gone", "peer <mac> is gone"),
+        ("std::bad_alloc at main.py:12", "std::bad_alloc at <path>:<line>"),
+        ("called by app.Window.draw$Rect:120", "called by app.Window.draw$Rect:<num>"),
+        ("called by app.windowManager.draw:120", "called by <name>:<line>"),
+        ("v 1.2.3 took 3 ms, 7 of 8 KB", "v <version> took <duration>, <num> of <size>"),
+        (
+            "https://x.y/z lost 550e8400-e29b-41d4-a716-446655440000 at 2026-03-10T10:00:00Z",
+            "<url> lost <uuid> at <time>",
+        ),
+        ("nul \0 is dropped, 'a b' is not", "nul is dropped, <text> is not"),
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_a_template_names_values_by_type_and_keeps_what_the_sanitizer_put_in(text, template):
+    assert normalise(pl.Series([text], dtype=pl.String))["template"].to_list() == [template]
+
+
 def test_a_failure_without_words_is_its_outcome():
     rows = as_frame([failed(None), failed(None, error_type="Boom"), failed("Boom: no", error_type="Boom")], EXECUTION)
     assert rows.select(failure_text()).to_series().to_list() == ["failed", "Boom", "Boom: no"]

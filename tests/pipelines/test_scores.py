@@ -203,17 +203,17 @@ def test_the_order_of_rows_does_not_matter():
     assert derive_cases(told, {}).equals(derive_cases(turned, {}))
 
 
-SEEN = pl.DataFrame({"cluster_id": [CLUSTER], "first_seen_at": [at(4)]})
-NOT_SEEN = SEEN.clear()
+BROKEN = {"run_id": "b", "executed_at": at(4), "outcome": "fail", "agent_version": "1.0"}
+PROOF = (CLUSTER, None, at(5), "2.0")
 
 
-def proofs(*rows, first_seen=SEEN, **tables):
-    return passing(evidence(*rows, **tables), first_seen).rows()
+def proofs(*rows, **tables):
+    return passing(evidence(BROKEN, *rows, **tables)).rows()
 
 
 def test_a_run_in_which_everything_passed_proves_the_failure_gone():
     whole = [{"run_id": "r"}, {"run_id": "r", "repetition": 2}, {"run_id": "r", "part": "control:1"}]
-    assert proofs(*whole) == [(CLUSTER, "ci", at(5), "2.0")]
+    assert proofs(*whole) == [PROOF]
 
 
 @pytest.mark.parametrize("outcome", ["fail", "error", "skipped"])
@@ -229,10 +229,8 @@ def test_a_run_without_the_contract_or_of_a_flaky_or_unapproved_case_proves_noth
     assert proofs({"case_id": f"rc_{OTHER}"}) == []
 
 
-def test_there_must_have_been_something_to_mend():
+def test_a_test_that_had_not_failed_on_another_version_proves_nothing():
+    assert passing(evidence({})).rows() == []
     assert proofs({"executed_at": at(3)}) == []
-    assert proofs({}, first_seen=NOT_SEEN) == []
-    broken = {"executed_at": at(4), "outcome": "fail", "agent_version": "1.0"}
-    assert proofs(broken, {}, first_seen=NOT_SEEN) == [(CLUSTER, "ci", at(5), "2.0")]
-    later = {**broken, "executed_at": at(6)}
-    assert proofs(later, {}, first_seen=NOT_SEEN) == []
+    assert passing(evidence({**BROKEN, "agent_version": "2.0"}, {})).rows() == []
+    assert passing(evidence({**BROKEN, "executed_at": at(6)}, {})).rows() == []
