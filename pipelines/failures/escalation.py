@@ -26,7 +26,7 @@ class LifeCycleRules:
     baseline_weeks: int = 8
     """The same weekday of so many weeks before tells what to expect."""
     baseline_days: int = 28
-    """Where too few of these had executions, so many days before do (these are days of the calendar)."""
+    """Where too few of these had executions, or none had the failure, so many days before do (of the calendar)."""
     baseline_least: int = 3
     """From fewer days nothing is expected."""
     incident_days: int = 7
@@ -63,14 +63,15 @@ def expect(  # noqa: PLR0913, PLR0917 - the facts of one failure, and how to loo
 
     Days are numbers. Only days not before `since` count: before its first day a failure had no rate. That the number
     of runs is a factor carries the season of a day and a week; where three of the same weekdays are known, they carry
-    also what is special about this weekday.
+    also what is special about this weekday. A failure that comes in bursts may have missed all of them: that it was
+    never seen on a Tuesday says nothing about this one.
     """
 
     def _usable(days: range) -> list[int]:
         return [one for one in days if one >= since and runs.get(one, 0) > 0 and one not in left_out]
 
     basis = _usable(range(day - _WEEK, day - _WEEK * rules.baseline_weeks - 1, -_WEEK))
-    if len(basis) < rules.baseline_least:
+    if len(basis) < rules.baseline_least or not any(counts.get(one) for one in basis):
         basis = _usable(range(day - 1, day - rules.baseline_days - 1, -1))
     if len(basis) < rules.baseline_least or runs.get(day, 0) <= 0:
         return None

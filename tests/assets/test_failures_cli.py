@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from pipelines.publication import publish_derived
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.ledger import BusyError
+from pipelines.warehouse.roles import ONCALL
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 DISK, QUOTA = "bang: the disk is full", "the quota of tokens is used up"
@@ -157,6 +159,29 @@ def test_reasons_are_kept_without_secrets(failures, known):
     disk = next(one for title, one in ids(failures).items() if "disk" in title)
     assert failures("resolve", disk, "-r", "bob@example.org said so").exit_code == 0
     assert "bob@example.org" not in failures("show", disk, "--json").stdout
+
+
+def test_a_person_on_call_decides_and_states_follow_with_the_next_run(failures, known, monkeypatch):
+    disk = next(one for title, one in ids(failures).items() if "disk" in title)
+    name = f"agentmill_oncall_{os.getpid()}"
+    with known.connect() as connection:
+        connection.execute(f"create role {name} login in role {ONCALL}")
+    try:
+        monkeypatch.setenv("AGENTMILL_DATABASE_URL", known.libpq_url.replace("postgres:", f"{name}:"))
+        assert disk in failures("list").stdout
+        done = failures("resolve", disk, "-r", "done", "--by", "ann")
+        assert done.exit_code == 0, done.output
+        assert "It is decided; states follow with the next run (permission denied" in done.stderr
+        decided = known.read("select decided_by, database_user from agentmill.failure_decisions").rows()
+        assert decided == [("ann", name)]
+    finally:
+        with known.connect() as connection:
+            connection.execute(f"drop owned by {name}")
+            connection.execute(f"drop role {name}")
+    states = "select state from agentmill.failure_states where cluster_id = %s"
+    assert known.read(states, [disk])["state"].to_list() == ["new", "new"]
+    publish_clusters(known)
+    assert known.read(states, [disk])["state"].to_list() == ["resolved", "resolved"]
 
 
 def test_a_decision_holds_where_states_cannot_be_derived_at_once(failures, known, monkeypatch):

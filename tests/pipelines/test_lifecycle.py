@@ -352,6 +352,13 @@ def test_what_is_special_about_a_weekday_is_expected_of_it():
     assert only(fold(*tuesday, days=37))["state"] == "escalating"
 
 
+def test_a_failure_that_comes_in_bursts_does_not_escalate_with_each():
+    bursts = [0, 4, 10, 12, 19, 23, 29, 37, 41, 45, 50, 59]
+    hits = [hit(day, 9) for day in bursts]
+    assert [state for state, _ in path(fold(*hits, days=60))] == ["new", "ongoing"]
+    assert only(fold(*hits, hit(60, 90), days=61))["state"] == "escalating"
+
+
 def test_days_that_scatter_need_more_to_be_an_escalation():
     noisy = [hit(day, 14 if day % 2 else 1) for day in range(28)]
     even = [hit(day, 7) for day in range(28)]
