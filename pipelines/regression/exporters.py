@@ -64,7 +64,7 @@ def _langsmith(case: Case) -> dict[str, Any]:
 
 
 def _phoenix(case: Case) -> dict[str, Any]:
-    """An example for `createDataset({examples: [...]})`, and for `create_dataset(examples=[...])` in Python.
+    """An example for `createDataset({name, description, examples})` of @arizeai/phoenix-client.
 
     https://app.unpkg.com/@arizeai/phoenix-client@6.5.5/files/docs/datasets.mdx
     """
