@@ -9,10 +9,10 @@ select
     min(daily.first_seen_at) as first_seen_at,
     max(daily.last_seen_at) as last_seen_at,
     cluster.fault_domain,
-    cluster.template
+    cluster.title
 from agentmill.failure_signatures_daily as daily
 inner join agentmill.failure_clusters as cluster on daily.signature_id = any(cluster.signature_ids)
 where daily.day > (select max(day) from agentmill.failure_signatures_daily) - 7
-group by daily.category, cluster.cluster_id, cluster.fault_domain, cluster.template
+group by daily.category, cluster.cluster_id, cluster.fault_domain, cluster.title
 order by occurrence_count desc, cluster.cluster_id
 limit 10
