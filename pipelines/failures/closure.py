@@ -25,10 +25,20 @@ _IDENTIFIER = r"[\pL\pN][._@-]+[\pL\pN]|\pN.|^<\*>$"
 _MOST_WORDS_AND_SIGNS = 60
 _MOST_HOLES = 3
 """Where everything varies, each hole more multiplies the patterns; real failures have been whole after two."""
-_LONG, _MIDDLE, _SHORT = 5, 3, 2
-_VALUES_IF_LONG, _IDENTIFIERS_IF_MIDDLE, _VALUES_IF_SHORT = 3, 2, 6
-"""How many values make a hole, by the words outside of it: many words are one sentence sooner than few."""
 _SIEVE_BITS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """How many values make a hole: with so many words outside of it, so many values, or values that are identifiers."""
+
+    words: int
+    values: int
+    identifiers: bool = False
+
+
+ENOUGH = (Enough(words=5, values=3), Enough(words=3, values=2, identifiers=True), Enough(words=2, values=6))
+"""One of them suffices. Many words are one sentence sooner than few."""
 _EDGES = {"member": pl.Int64, "pattern": pl.Int64, "holes": pl.Int64, "position": pl.Int64, "value": pl.Int64}
 
 
@@ -60,7 +70,7 @@ class Closure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Vocabulary:
+class Vocabulary:
     """All tokens in lower case, and what each may do. The number after the last is the hole's."""
 
     tokens: pl.Series
@@ -74,6 +84,7 @@ class _Vocabulary:
 
     @property
     def hole(self) -> int:
+        """The number of the hole."""
         return len(self.tokens)
 
     def parts(self, tokens: Numbers, places: Numbers) -> _Hashes:
@@ -82,13 +93,13 @@ class _Vocabulary:
 
 
 @dataclass(frozen=True, slots=True)
-class _Patterns:
+class Patterns:
     """Distinct rows of tokens: all tokens one after the other and what each adds to its row's hash.
 
     By row where it starts there, its length, how many words it has, its hash and node.
     """
 
-    vocabulary: _Vocabulary
+    vocabulary: Vocabulary
     tokens: Numbers
     parts: _Hashes
     starts: Numbers
@@ -105,8 +116,8 @@ class _Patterns:
 
 def close(keys: pl.Series) -> Closure:
     """The closure over distinct, sorted keys."""
-    vocabulary, tokens, lengths = _tokenise(keys)
-    patterns, node_of_key, key_of_node = _distinct(vocabulary, tokens, lengths)
+    vocabulary, tokens, lengths = tokenise(keys)
+    patterns, node_of_key, key_of_node = patterns_of(vocabulary, tokens, lengths)
     count = len(patterns.nodes)
     edges = [pl.DataFrame(schema=_EDGES)]
     parent: dict[int, tuple[int, int]] = {}
@@ -132,7 +143,12 @@ def close(keys: pl.Series) -> Closure:
     return Closure(keys, node_of_key, component, named, key_of_node, parent)
 
 
-def _tokenise(keys: pl.Series) -> tuple[_Vocabulary, Numbers, Numbers]:
+def tokens_of(key: str) -> list[str]:
+    """The tokens by which a key is compared, as it writes them."""
+    return list(pl.Series([key]).str.extract_all(_WORDS_AND_SIGNS)[0].head(_MOST_WORDS_AND_SIGNS))
+
+
+def tokenise(keys: pl.Series) -> tuple[Vocabulary, Numbers, Numbers]:
     """The vocabulary, the numbers of all keys' tokens one after the other, and how many each key has."""
     spaced = keys.str.split(" ")
     pieces, place = distinct_rows(spaced.list.explode().to_frame("piece"))
@@ -145,7 +161,7 @@ def _tokenise(keys: pl.Series) -> tuple[_Vocabulary, Numbers, Numbers]:
     def flags(pattern: str, *, of_hole: bool = False) -> _Flags:
         return np.append(distinct.str.contains(pattern).to_numpy(), of_hole)
 
-    vocabulary = _Vocabulary(
+    vocabulary = Vocabulary(
         tokens=distinct,
         hashes=_mixed(np.arange(len(distinct) + 1)),
         is_word=flags(r"^\pL."),
@@ -172,7 +188,7 @@ def _in_a_row(starts: Numbers, lengths: Numbers) -> Numbers:
     return shifts + np.arange(len(shifts))
 
 
-def _distinct(vocabulary: _Vocabulary, tokens: Numbers, lengths: Numbers) -> tuple[_Patterns, Numbers, Numbers]:
+def patterns_of(vocabulary: Vocabulary, tokens: Numbers, lengths: Numbers) -> tuple[Patterns, Numbers, Numbers]:
     """The patterns of keys, the pattern of each key, a key of each pattern. Case and space make no difference."""
     ends = np.cumsum(lengths)
     starts = ends - lengths
@@ -185,40 +201,51 @@ def _distinct(vocabulary: _Vocabulary, tokens: Numbers, lengths: Numbers) -> tup
     )
     nodes = np.arange(len(hashes))
     words = (words[ends] - words[starts])[first]
-    return _Patterns(vocabulary, tokens, parts, starts[first], lengths[first], words, hashes, nodes), node_of_key, first
+    return Patterns(vocabulary, tokens, parts, starts[first], lengths[first], words, hashes, nodes), node_of_key, first
 
 
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
 
-def _agreeing(patterns: _Patterns, place: int) -> tuple[Numbers, _Hashes, Numbers]:
-    """The rows that agree but for a place where enough values make a hole; their hash with the hole; their values.
-
-    What follows an equals sign is a value, and what stands before one is none. A bare word before a colon is who
-    speaks: it is an identifier only if more than a word.
-    """
+def _agreeing(patterns: Patterns, place: int) -> tuple[Numbers, _Hashes, Numbers]:
+    """The rows that agree but for a place where enough values make a hole; their hash with the hole; their values."""
     vocabulary = patterns.vocabulary
     rows = np.flatnonzero(patterns.lengths > place)
     at = patterns.starts[rows] + place
     hashes = patterns.hashes[rows] - patterns.parts[at]
     shared = _maybe_shared(hashes)
     rows, values, hashes = rows[shared], patterns.tokens[at[shared]], hashes[shared]
-    after = patterns.at(rows, place + 1)
-    free = ~vocabulary.is_kept[values] & ~vocabulary.is_equals_sign[after]
-    rows, values, after = rows[free], values[free], after[free]
+    free = may_vary(patterns, rows, place)
+    rows, values = rows[free], values[free]
     hashes = hashes[free] + vocabulary.parts(np.array([vocabulary.hole]), np.array([place]))
     _, group, size = np.unique(hashes, return_inverse=True, return_counts=True)
-    of_field = vocabulary.is_equals_sign[patterns.at(rows, place - 1)]
-    speaks = vocabulary.is_colon[after] & vocabulary.is_bare[values]
-    telling = (vocabulary.is_identifier[values] & ~speaks) | of_field
-    identifiers = np.bincount(group, weights=telling, minlength=len(size))
+    identifiers = np.bincount(group, weights=identifies(patterns, rows, place), minlength=len(size))
     words = patterns.words[rows] - vocabulary.is_word[values]
-    enough = (
-        ((size[group] >= _VALUES_IF_LONG) & (words >= _LONG))
-        | ((identifiers[group] >= _IDENTIFIERS_IF_MIDDLE) & (words >= _MIDDLE))
-        | ((size[group] >= _VALUES_IF_SHORT) & (words >= _SHORT))
-    )
+    enough = np.zeros(len(rows), np.bool_)
+    for rule in ENOUGH:
+        enough |= ((identifiers if rule.identifiers else size)[group] >= rule.values) & (words >= rule.words)
     return rows[enough], hashes[enough], values[enough]
+
+
+def may_vary(patterns: Patterns, rows: Numbers, place: int) -> _Flags:
+    """Whether the token of rows at a place may be a variable: it says not what happened, and no equals sign follows."""
+    vocabulary = patterns.vocabulary
+    named = vocabulary.is_equals_sign[patterns.at(rows, place + 1)]
+    varies: _Flags = ~vocabulary.is_kept[patterns.at(rows, place)] & ~named
+    return varies
+
+
+def identifies(patterns: Patterns, rows: Numbers, place: int) -> _Flags:
+    """Whether the token of rows at a place is an identifier, or the value of a field.
+
+    What follows an equals sign is a value. A bare word before a colon is who speaks: it is an identifier only if more
+    than a word.
+    """
+    vocabulary, values = patterns.vocabulary, patterns.at(rows, place)
+    of_field = vocabulary.is_equals_sign[patterns.at(rows, place - 1)]
+    speaks = vocabulary.is_colon[patterns.at(rows, place + 1)] & vocabulary.is_bare[values]
+    identifies: _Flags = (vocabulary.is_identifier[values] & ~speaks) | of_field
+    return identifies
 
 
 def _maybe_shared(hashes: _Hashes) -> _Flags:
@@ -227,7 +254,7 @@ def _maybe_shared(hashes: _Hashes) -> _Flags:
     return np.bincount(buckets)[buckets] > 1 if len(buckets) else np.zeros(0, np.bool_)
 
 
-def _with_hole(patterns: _Patterns, rows: Numbers, places: Numbers, hashes: _Hashes, nodes: Numbers) -> _Patterns:
+def _with_hole(patterns: Patterns, rows: Numbers, places: Numbers, hashes: _Hashes, nodes: Numbers) -> Patterns:
     """The rows with a hole at their place."""
     lengths = patterns.lengths[rows]
     vocabulary, starts = patterns.vocabulary, np.cumsum(lengths) - lengths
@@ -236,7 +263,7 @@ def _with_hole(patterns: _Patterns, rows: Numbers, places: Numbers, hashes: _Has
     words = patterns.words[rows] - vocabulary.is_word[tokens[holes]]
     tokens[holes] = vocabulary.hole
     parts[holes] = vocabulary.parts(tokens[holes], places)
-    return _Patterns(vocabulary, tokens, parts, starts, lengths, words, hashes, nodes)
+    return Patterns(vocabulary, tokens, parts, starts, lengths, words, hashes, nodes)
 
 
 def components(count: int, one: Numbers, other: Numbers) -> Numbers:

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import pytest
 from conftest import as_frame, enter_day
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.execution import EXECUTION
@@ -397,6 +397,7 @@ def test_batches_and_repetition_do_not_matter_to_a_signature(texts, split):
         max_size=12,
     )
 )
+@example(["x ' failed'", "x ' failed' y"])
 def test_what_is_not_loose_is_masked_as_by_all_rules(texts):
     shapes = pl.DataFrame({"text": texts}, schema={"text": pl.String})
     by_all = _replaced(shapes, *_SPOKEN, (_ANY_VALUE, MASK), *_JOINED)["text"].str.strip_chars()
