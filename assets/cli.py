@@ -35,6 +35,7 @@ from assets.display import (
     sheet,
     stop,
 )
+from assets.explain_cli import tell_why, tell_why_not
 from assets.failures_cli import failures_app
 from assets.legacy_cli import migrate_legacy
 from assets.privacy_cli import erase_user, retain_data
@@ -76,6 +77,8 @@ app.add_typer(roles_app, name="roles")
 app.add_typer(candidates_app, name="candidates")
 app.add_typer(cases_app, name="cases")
 app.add_typer(results_app, name="results")
+failures_app.command("why")(tell_why)
+failures_app.command("why-not")(tell_why_not)
 failures_app.command("shadow")(show_shadow)
 failures_app.command("adopt")(adopt_rules)
 app.add_typer(failures_app, name="failures")

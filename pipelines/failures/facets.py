@@ -20,7 +20,7 @@ _EXIT_CODE = (
 _MAYBE_STATUS = r"[^0-9][45][0-9][0-9](?:[^0-9]|$)|^[45][0-9][0-9]|(?i:exit)"
 _STATUSES = ("http_status", "exit_code")
 _HOST = r"(?i)\bhost(?:name)?=['\"]([\w.-]+)|://(?:[^\s/@]*@)?([\w.-]+)|\b([\w-]+(?:\.[\w-]+)+):\d{2,5}\b"
-_TOOL = r"""(?i)\btool(?:[_ ]name)?["']?(?: call)?\s*[:=]?\s*["'`]?([a-z][\w.-]*)["'`]?"""
+_TOOL = r"""(?i)\btool(?:[_ ]name)?["']?(?: call)?[\s:=]+["'`]?([a-z][\w.-]*)["'`]?"""
 _PROVIDER = (
     r"(?i)\b(openai|anthropic|azure|bedrock|vertex|gemini|mistral|cohere|groq|deepseek|together|fireworks|openrouter"
     r"|ollama|hugging ?face|xai)\b"

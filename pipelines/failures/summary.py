@@ -40,6 +40,7 @@ def summarise(facts: pl.DataFrame, found: Clusters, activity: pl.DataFrame) -> p
         first_seen_at=pl.col("first_seen_at").min(),
         last_seen_at=pl.col("last_seen_at").max(),
         user_count=pl.col("user_keys").list.explode().drop_nulls().n_unique().cast(pl.Int64),
+        templates=_distinct("template"),
         **{name: _distinct(column) for name, column in several.items()},
         sample_execution_ids=pl.col("sample_execution_ids").list.explode().head(_SAMPLES),
     )
@@ -47,8 +48,9 @@ def summarise(facts: pl.DataFrame, found: Clusters, activity: pl.DataFrame) -> p
         {"retryable": "is_retryable", "rule": "category_rule", "evidence": "category_evidence"}
     )
     return (
-        clusters.drop("match_key")
+        clusters.drop("match_key", "templates")
         .with_columns(*kinds.select("category", "severity", "fault_domain", "is_retryable", r"^category_.+$"))
+        .with_columns(clusters["templates"].map_elements(agree, pl.String).alias("agreed"))
         .with_columns(failure_share=pl.col("occurrence_count") / pl.col("occurrence_count").sum())
         .pipe(_as_decided, found)
         .join(_trends(rows, activity), on="cluster_id", how="left")
@@ -59,19 +61,16 @@ def summarise(facts: pl.DataFrame, found: Clusters, activity: pl.DataFrame) -> p
 
 def _as_decided(clusters: pl.DataFrame, found: Clusters) -> pl.DataFrame:
     """The clusters with a title, and with the name and category that people gave them."""
-    agreed = found.members.group_by("cluster_id").agg(pl.col("template").first().alias("agreed"))
     kinds = pl.DataFrame(
         [(one.name, one.fault_domain, one.retryable) for one in (*CATEGORIES, UNKNOWN)],
         schema={"decided_category": pl.String, "decided_domain": pl.String, "decided_retryable": pl.Boolean},
         orient="row",
     )
     decided = found.decided.rename({name: f"decided_{name}" for name in ("category", "severity")})
-    told = clusters.join(agreed, on="cluster_id", how="left").join(decided, on="cluster_id", how="left")
-    told = told.join(kinds, on="decided_category", how="left")
+    told = clusters.join(decided, on="cluster_id", how="left").join(kinds, on="decided_category", how="left")
     is_decided = pl.col("decided_category").is_not_null()
-    is_joined = pl.col("agreed").str.contains(HOLE, literal=True)
     return told.with_columns(
-        title=pl.coalesce("name", pl.when(is_joined).then("agreed"), "template"),
+        title=pl.coalesce("name", "agreed", "template"),
         category=pl.coalesce("decided_category", "category"),
         severity=pl.coalesce("decided_severity", "severity"),
         fault_domain=pl.coalesce("decided_domain", "fault_domain"),
@@ -79,6 +78,15 @@ def _as_decided(clusters: pl.DataFrame, found: Clusters) -> pl.DataFrame:
         category_rule=pl.when(is_decided).then(pl.lit("override")).otherwise("category_rule"),
         category_evidence=pl.when(~is_decided).then("category_evidence"),
     ).drop("agreed", "name", r"^decided_.+$")
+
+
+def agree(templates: pl.Series) -> str | None:
+    """What templates of equally many words have in common, `<?>` where they differ; None where that is little."""
+    told = [template.split() for template in templates]
+    if len({len(words) for words in told}) != 1:
+        return None
+    words = [HOLE if len(set(place)) > 1 else place[0] for place in zip(*told, strict=True)]
+    return " ".join(words) if words.count(HOLE) * 2 < len(words) else None
 
 
 def _same_inputs(rows: pl.DataFrame) -> pl.DataFrame:

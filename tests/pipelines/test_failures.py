@@ -521,6 +521,14 @@ def test_a_clusters_id_is_its_earliest_member_so_that_every_id_resolves():
     assert clusters(pl.concat(daily)).equals(told)
 
 
+def test_the_title_of_a_cluster_is_what_its_messages_agree_on():
+    day = date(2026, 3, 10)
+    rows = [f"could not open the table {name} of the shop at 10.1.{n}.x" for n, name in enumerate(("or", "us", "it"))]
+    (title,) = clusters(day_facts(day, *rows))["title"]
+    assert title == "could not open the table <?> of the shop at <ip>"
+    assert clusters(day_facts(day, rows[0]))["title"].to_list() == [rows[0].replace("10.1.0.x", "<ip>")]
+
+
 def test_no_failures_make_no_clusters():
     told = derive_clusters(History(FACTS.to_frame(), EXECUTION_COUNTS.to_frame()))
     assert [rows.height for rows in told.values()] == [0] * len(told)

@@ -1,0 +1,47 @@
+"""The text of a failure that a person names: by the id of an execution, of a signature or cluster, or by itself."""
+
+from dataclasses import dataclass
+
+from pipelines.failures.text import failure_text
+from pipelines.warehouse.connection import Warehouse
+
+_FEWEST_CHARACTERS = 6
+_EXECUTION = """
+select failure.source, failure.execution_id, failure.event_time, failure.status, failure.error_type,
+    failure.error_message, failure.stack, failure.agent_name
+from agentmill.executions as failure
+where failure.execution_id = %s and failure.status in ('failed', 'timeout', 'error')
+order by failure.event_time desc, failure.source limit 1
+"""
+_SIGNATURE = """
+select signature_id, sample_message
+from agentmill.failure_signatures_daily
+where signature_id = %s or (length(%s) >= %s and starts_with(signature_id, %s))
+order by (signature_id = %s) desc, day desc, signature_id, sample_message limit 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A failure's text and stack, and how it was found."""
+
+    found: str
+    message: str
+    stack: str | None
+
+
+def find_text(warehouse: Warehouse, name: str) -> Named | None:
+    """The text that an execution, a signature or a cluster failed with; None where there is none of that name.
+
+    Of an id of several sources or days the latest failure counts, of a signature the latest sample. The stack of a
+    sample is not kept.
+    """
+    rows = warehouse.read(_EXECUTION, [name])
+    if rows.height:
+        told = rows.with_columns(failure_text().alias("text")).row(0, named=True)
+        when = f"{told['event_time']:%Y-%m-%d %H:%M} UTC"
+        return Named(f"execution {name} of {told['source']}, {told['agent_name']}, {when}", told["text"], told["stack"])
+    samples = warehouse.read(_SIGNATURE, [name, name, _FEWEST_CHARACTERS, name, name])
+    for signature_id, message in samples.iter_rows():
+        return Named(f"signature {signature_id}", message, None)
+    return None
