@@ -8,7 +8,6 @@ import polars as pl
 from pipelines.warehouse.connection import Warehouse
 
 _MOST_CLUSTERS = 30
-_NEW_DAYS = 3
 
 _DAYS = """
     select day, sum(execution_count)::bigint as executions, sum(failure_count)::bigint as failures,
@@ -21,6 +20,9 @@ _CLUSTER_DAYS = """
     from agentmill.failure_cluster_daily group by cluster_id, day
 """
 _DIFFERENCES = "select * from agentmill.failure_differences order by cluster_id, rank"
+_STATES = "select * from agentmill.failure_states order by cluster_id, environment nulls last"
+_URGENT = ("regressed", "escalating", "new")
+"""The states that ask for somebody today, the most urgent first."""
 _SPOKEN = {
     "environment": "in environment",
     "agent_id": "agent",
@@ -58,6 +60,7 @@ def failure_context(warehouse: Warehouse) -> dict[str, Any]:
             "priced": sum(day["priced"] for day in days),
             "clusters": clusters.height,
         },
+        "urgent": _urgent(warehouse, clusters),
         "clusters": [
             cluster | {"share": cluster["occurrence_count"] / failures}
             for cluster in with_trend(warehouse, clusters.head(_MOST_CLUSTERS))
@@ -67,21 +70,35 @@ def failure_context(warehouse: Warehouse) -> dict[str, Any]:
 
 
 def with_trend(warehouse: Warehouse, clusters: pl.DataFrame) -> list[dict[str, Any]]:
-    """Each cluster with its occurrences on every day of the period, what is different about it, whether it is new."""
+    """Each cluster with its occurrences on every day of the period, what is different about it, and where it stands."""
     counts = {(row[0], row[1]): row[2] for row in warehouse.read(_CLUSTER_DAYS).iter_rows()}
     differences: dict[str, list[str]] = {}
     for one in warehouse.read(_DIFFERENCES).iter_rows(named=True):
         differences.setdefault(one["cluster_id"], []).append(describe_difference(one))
+    states: dict[str, list[dict[str, Any]]] = {}
+    for one in warehouse.read(_STATES).iter_rows(named=True):
+        states.setdefault(one["cluster_id"], []).append(one)
     period = _period(warehouse)
     return [
         cluster
         | {
             "daily": [(day, counts.get((cluster["cluster_id"], day), 0)) for day in period],
             "differences": differences.get(cluster["cluster_id"], []),
-            "is_new": bool(period) and (period[-1] - cluster["first_seen_at"].date()).days < _NEW_DAYS < len(period),
+            "states": states.get(cluster["cluster_id"], []),
         }
         for cluster in clusters.iter_rows(named=True)
     ]
+
+
+def _urgent(warehouse: Warehouse, clusters: pl.DataFrame) -> list[dict[str, Any]]:
+    """Where a failure needs somebody today: state, since when, how much, and what it says."""
+    told = {row["cluster_id"]: row for row in clusters.iter_rows(named=True)}
+    rows = [
+        state | {name: told[state["cluster_id"]][name] for name in ("title", "severity", "user_count")}
+        for state in warehouse.read(_STATES).iter_rows(named=True)
+        if state["state"] in _URGENT and state["cluster_id"] in told
+    ]
+    return sorted(rows, key=lambda row: (_URGENT.index(row["state"]), -row["occurrence_count"], row["cluster_id"]))
 
 
 def describe_difference(one: dict[str, Any]) -> str:

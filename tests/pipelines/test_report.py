@@ -115,3 +115,34 @@ def test_the_same_tables_give_the_same_bytes(reports, warehouse, tmp_path):
     told = reports({0: [ran(0, 1, status="failed", error_message="boom")]})
     again = report.write_failure_report(warehouse, tmp_path / "again")
     assert {path.name: path.read_text() for path in again}.items() <= told.items()
+
+
+def test_the_failure_report_says_what_needs_somebody_now_and_what_is_different(reports):
+    broken = {"status": "failed", "error_message": "disk 1 is full", "environment": "prod", "session_key": "s"}
+    days = {
+        day: [
+            *(ran(day, n, environment="prod", agent_version="1") for n in range(20)),
+            *(ran(day, 20 + n, agent_version="2", **broken) for n in range(5 if day == 3 else 0)),
+        ]
+        for day in range(4)
+    }
+    told = reports(days)["failure_report.md"]
+    urgent = told[told.index("## What needs somebody now") : told.index("## What fails most")]
+    assert "- **new** in prod since 2026-03-13 12:20 UTC: `disk <num> is full`, 5 times" in urgent
+    assert "`version 2 of a: 100.00% of 5 executions failed so, none of the others`" in told
+    assert "1 sessions hit, 1 ended with it" in told
+
+
+def test_hostile_text_of_people_is_told_as_text(reports, warehouse):
+    days = {day: [ran(day, 1, status="failed", error_message="disk is full")] for day in range(3)}
+    reports(days)
+    with warehouse.connect() as connection:
+        (cluster_id,) = connection.execute("select cluster_id from agentmill.failure_clusters").fetchone()
+        connection.execute("select agentmill.decide_failure(%s, 'mute', %s, 'kim')", [cluster_id, HOSTILE])
+        connection.execute("select agentmill.review_candidate(%s, 'approve', %s, 'kim')", ["rc_" + cluster_id, HOSTILE])
+    told = reports({})
+    assert "muted" in told["failure_report.html"]
+    assert "<script>" not in told["failure_report.html"] + told["regression_report.html"]
+    for name in ("failure_report.md", "regression_report.md"):
+        assert not re.search(r"^# heading", told[name], re.MULTILINE)
+        assert "javascript" not in re.sub(r"`[^`\n]*`", "", told[name])
