@@ -315,14 +315,14 @@ def test_what_cannot_be_entered_is_refused_with_a_sentence(struck, said, why):
 
 
 def test_a_catalogue_of_generation_failures_knows_six_categories(warehouse):
-    kinds = dict(
-        (category, (known, severity))
+    kinds = {
+        category: (known, severity)
         for category, known, severity in warehouse.read(
             "select category, failure_category, severity from unnest(%s::text[]) as category, "
             "lateral agentmill.generation_failure_kind(category)",
             [[*(one.name for one in CATEGORIES), "unknown", None]],
         ).iter_rows()
-    )
+    }
     same = {
         "ai_timeout": "high",
         "rate_limit": "medium",
