@@ -21,6 +21,7 @@ from pipelines.rollup import compute
 from pipelines.rollup.metrics import MIN_SAMPLE
 from pipelines.warehouse.connection import SCHEMA, Warehouse
 from pipelines.warehouse.copying import copy_frame
+from pipelines.warehouse.dictionary import load_dictionary
 from pipelines.warehouse.ledger import Load
 from pipelines.warehouse.migrations import upgrade
 from pipelines.warehouse.publish import publish_partition
