@@ -123,7 +123,7 @@ def shared(embedded_server):
 def empty(warehouse):
     with warehouse.connect() as connection:
         tables = connection.execute(
-            "select string_agg(format('agentmill.%I', relname), ', ') from pg_class "
+            "select string_agg(format('agentmill.%%I', relname), ', ') from pg_class "
             "where relnamespace = 'agentmill'::regnamespace and relkind in ('r', 'p') and relname <> 'alembic_version' "
             "and relname <> all(%s)",
             [[one.name for one in load_dictionary().relations.values() if one.append_only]],
