@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError
 
+from pipelines.regression.synthesis import synthesise
+
 FORMAT: Final = "agentmill.regression_case"
 CASE_ID = r"^[a-z0-9_]{1,80}$"
 """Ids become names of files and of tests."""
@@ -46,6 +48,13 @@ class CaseInput(_Part):
 
     fixture: JsonValue = None
     structures: tuple[Structure, ...] = ()
+
+    def example(self) -> JsonValue:
+        """The fixture, else an input that is made up from the first structure; None where there is neither."""
+        if self.fixture is not None or not self.structures:
+            return self.fixture
+        made_up: JsonValue = synthesise(self.structures[0].input_shape)
+        return made_up
 
 
 class MustNot(_Part):
