@@ -6,8 +6,8 @@ A million messages of which most repeat an earlier one, as failures do; a millio
 their numbers, ids and paths; and a million of which half differ also in a word that no rule can know for a variable.
 
 Each is said in eight kinds of failures and in four hundred. A kind is a sentence with places for values, put together
-from what speaks, what it could not do, with what, why, and what else is told: 4 to 40 words, 13 in the mean, which is
-what first lines of agents' failures have. Half of the kinds name a table, tool or user by a word. Many kinds share
+from what speaks, what it could not do, with what, why, and what else is told: 4 to 40 words, 15 in the mean, as the
+texts have that tell real agents' failures. Half of the kinds name a table, tool or user by a word. Many kinds share
 their first words and their length, as real ones do. They are as frequent as Zipf's law says: of four hundred, the
 first makes up 15 % of the messages, the last hundred together 4 %. Drain3 is at its best with eight.
 
@@ -123,6 +123,7 @@ _ENDINGS = (
     "; the last of {n} messages was sent {n} s before and no tool was called since",
 )
 _FEW, _MANY = 8, 400
+_SHORTEST, _LONGEST = 4, 40
 _REPEATED_SHARE = 0.99
 _FEW_NAMES, _ALL_NAMES = 20, len(_SYLLABLES) ** 5
 _DRAIN = """
@@ -152,7 +153,9 @@ def kinds(count: int, rng: random.Random) -> list[str]:
         speaker = rng.choice(_SPEAKERS).replace("{exception}", rng.choice(_EXCEPTIONS))
         speaker = speaker.replace("{status}", rng.choice(_STATUSES)).replace("{tool}", rng.choice(_TOOLS))
         parts = (f"{speaker}{rng.choice(_DEEDS)}", rng.choice(things), rng.choice(_CAUSES), rng.choice(_ENDINGS))
-        said[" ".join(filter(None, parts)).replace(" ;", ";")] = None
+        sentence = " ".join(filter(None, parts)).replace(" ;", ";")
+        if _SHORTEST <= len(sentence.split()) <= _LONGEST:
+            said[sentence] = None
     return list(said)
 
 

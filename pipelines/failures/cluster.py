@@ -65,7 +65,9 @@ def cluster(
     cluster, and what is decided about one holds for the other. Ids that are not in the data connect nothing.
     """
     current = _ends(aliases or {})
-    seen = signatures.group_by("signature_id").agg(pl.col("match_key").first(), pl.col("day").min())
+    seen = signatures.select("signature_id", "match_key", "day")
+    if seen["signature_id"].n_unique() < seen.height:
+        seen = seen.group_by("signature_id").agg(pl.col("match_key").first(), pl.col("day").min())
     seen = seen.with_columns(failure=pl.col("signature_id").replace(current)).sort("match_key")
     kept_apart = {current.get(entry.signature, entry.signature): entry for entry in overrides.apart}
     closure, component = _by_words(seen["match_key"], ~seen["failure"].is_in(list(kept_apart)))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import polars as pl
 
 _FEW_REPEAT = 0.8
+_SAMPLED, _HARDLY_ANY_REPEAT = 10, 0.95
+"""Where a tenth of the rows hardly repeat, not even equal ones are looked for."""
 
 
 def distinct_rows(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
@@ -17,5 +19,8 @@ def distinct_rows(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
 
 def once(rows: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
     """What `work` tells of each row, done once for equal rows; where few are equal, that costs more than it spares."""
+    sample = rows.gather_every(_SAMPLED)
+    if sample.n_unique() > sample.height * _HARDLY_ANY_REPEAT:
+        return work(rows)
     distinct, place = distinct_rows(rows)
     return work(rows) if distinct.height > rows.height * _FEW_REPEAT else work(distinct)[place]

@@ -25,7 +25,7 @@ def prioritise(cluster: dict[str, Any], as_of: datetime) -> tuple[float, dict[st
             0.5 ** (days / (_HALF_LIFE / timedelta(days=1))),
             f"last seen {days:.1f} days before the end of the data",
         ),
-        "trend": (_TREND[trend], f"{trend}: {cluster['last_week_count']} after {cluster['week_before_count']} a week"),
+        "trend": (_TREND[trend], f"{trend}: {cluster['last_week_count']} a week after {cluster['week_before_count']}"),
     }
     if cluster["same_input_count"]:
         failed, runs = cluster["shaped_count"], cluster["same_input_count"]

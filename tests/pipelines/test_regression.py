@@ -17,6 +17,7 @@ from pipelines.failures import (
     publish_clusters,
     signature_facts,
 )
+from pipelines.failures.classify import CATEGORIES
 from pipelines.publication import publish_derived
 from pipelines.regression import publish_candidates
 from pipelines.regression.candidates import CANDIDATE, Evidence, derive_candidates
@@ -311,3 +312,40 @@ def test_what_cannot_be_entered_is_refused_with_a_sentence(struck, said, why):
     with pytest.raises(ReviewError, match=why.replace("(", r"\(")):
         review_candidate(struck, Review(**review), DEFAULT)
     assert struck.read("select count(*) from agentmill.candidate_reviews").item() == 0
+
+
+def test_a_catalogue_of_generation_failures_knows_six_categories(warehouse):
+    kinds = {
+        category: (known, severity)
+        for category, known, severity in warehouse.read(
+            "select category, failure_category, severity from unnest(%s::text[]) as category, "
+            "lateral agentmill.generation_failure_kind(category)",
+            [[*(one.name for one in CATEGORIES), "unknown", None]],
+        ).iter_rows()
+    }
+    same = {
+        "ai_timeout": "high",
+        "rate_limit": "medium",
+        "validation_error": "high",
+        "dependency_error": "medium",
+        "syntax_error": "medium",
+    }
+    assert {category: kinds.pop(category) for category in same} == {
+        category: (category, severity) for category, severity in same.items()
+    }
+    assert set(kinds.values()) == {("unknown", "medium")}
+
+
+def test_the_tests_of_older_applications_have_the_counts_of_their_cases(struck):
+    candidate = publish_candidates(struck)["candidate_id"][0]
+    read = "select id, test_name, is_active, run_count, confidence_score from compat.auto_generated_tests"
+    assert struck.read(read).rows() == [(candidate, "regression_unknown", False, None, None)]
+    with struck.connect() as connection:
+        connection.execute(
+            "insert into agentmill.regression_cases (case_id, candidate_id, cluster_id, kind, state, state_reason, "
+            "is_blocking, approved_at, approved_by, run_count, pass_count, fail_count, error_count, skipped_count, "
+            "is_flaky, confidence_score) "
+            "values (%s, %s, 'c', 'behaviour', 'active', '', true, now(), 'kim', 3, 3, 0, 0, 0, false, 0.53)",
+            [candidate] * 2,
+        )
+    assert struck.read(read).rows() == [(candidate, "regression_unknown", True, 3, 0.53)]
