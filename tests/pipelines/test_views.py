@@ -21,6 +21,7 @@ from pipelines.rollup import compute
 from pipelines.rollup.metrics import MIN_SAMPLE
 from pipelines.warehouse.connection import SCHEMA, Warehouse
 from pipelines.warehouse.copying import copy_frame
+from pipelines.warehouse.dictionary import load_dictionary
 from pipelines.warehouse.ledger import Load
 from pipelines.warehouse.migrations import upgrade
 from pipelines.warehouse.publish import publish_partition
@@ -122,8 +123,10 @@ def shared(embedded_server):
 def empty(warehouse):
     with warehouse.connect() as connection:
         tables = connection.execute(
-            "select string_agg(format('agentmill.%I', relname), ', ') from pg_class "
-            "where relnamespace = 'agentmill'::regnamespace and relkind in ('r', 'p') and relname <> 'alembic_version'"
+            "select string_agg(format('agentmill.%%I', relname), ', ') from pg_class "
+            "where relnamespace = 'agentmill'::regnamespace and relkind in ('r', 'p') and relname <> 'alembic_version' "
+            "and relname <> all(%s)",
+            [[one.name for one in load_dictionary().relations.values() if one.append_only]],
         ).fetchone()
         connection.execute(f"truncate {tables[0]}")
     return warehouse
