@@ -62,9 +62,9 @@ def show_candidate(candidate: Candidate, *, as_json: AsJson = False) -> None:
         ("failure", f"{told['cluster_id']}, {told['category']} ({told['severity']}, {told['fault_domain']})"),
         ("says", told["title"]),
         ("for example", told["sample_message"][:_SAMPLE]),
-        ("happened", f"{told['occurrence_count']:,} times, {told['user_count']:,} users, {told['trend']}"),
+        ("happened", f"{told['occurrence_count']:,} times, {told['user_count']:,} users, trend {told['trend']}"),
         ("seen", f"{told['first_seen_at']:%Y-%m-%d %H:%M} to {told['last_seen_at']:%Y-%m-%d %H:%M} UTC"),
-        ("struck", f"{told['struck_at']:%Y-%m-%d %H:%M} UTC, {told['window_occurrence_count']:,} in its week"),
+        ("struck", f"{told['struck_at']:%Y-%m-%d %H:%M} UTC, with {told['window_occurrence_count']:,} in seven days"),
         ("executions", ", ".join(told["evidence_execution_ids"])),
     ]
     out.print(sheet(told["candidate_id"], ["", ""], facts))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
+from rich.console import Group
 
 from assets.display import FAILED, AsJson, out, print_json, sheet, stop
 from pipelines.regression.case_file import BrokenCase, Case, read_cases
@@ -13,6 +14,12 @@ from pipelines.regression.exporters import Kind, export
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_warehouse
 from pipelines.warehouse.ledger import BusyError
+
+_SHOWN = (
+    pl.col("case_id", "state", "is_blocking", "run_count"),
+    pl.col("confidence_score").round(2),
+    pl.col("last_outcome"),
+)
 
 cases_app = typer.Typer(no_args_is_help=True, help="Approved regression tests, as files.")
 
@@ -25,18 +32,22 @@ def write_files(*, as_json: AsJson = False) -> None:
         cases = publish_cases(open_warehouse(settings), settings.cases)
     except BusyError as error:
         stop(f"{error}.", FAILED)
-    shown = cases.select(
-        "case_id", "state", "is_blocking", "run_count", pl.col("confidence_score").round(2), "last_outcome"
-    )
+    shown = cases.select(_SHOWN)
     if as_json:
         print_json({"folder": settings.cases.absolute(), "cases": shown.rows(named=True)})
         return
     if cases.is_empty():
         out.print("No candidate is approved: `agentmill candidates list` shows what asks for a test.")
         return
-    rows = [tuple("" if value is None else value for value in row) for row in shown.rows()]
-    out.print(sheet("Cases", shown.columns, rows, numbers=["run_count"]))
+    out.print(cases_sheet(cases))
     out.print(f"Those that are not retired are in {settings.cases.absolute()}.", soft_wrap=True)
+
+
+def cases_sheet(cases: pl.DataFrame) -> Group:
+    """The cases as a table: where each stands, and how far it can be trusted."""
+    shown = cases.select(_SHOWN)
+    rows = [tuple("" if value is None else value for value in row) for row in shown.rows()]
+    return sheet("Cases", shown.columns, rows, numbers=["run_count"])
 
 
 @cases_app.command("export")

@@ -122,13 +122,15 @@ def init() -> None:
         DEFAULT_CONFIG: lambda path: path.write_text(EXAMPLE_CONFIG.read_text()),
         load_settings().pseudonym_key_file: write_key_file,
     }
+    has_config = DEFAULT_CONFIG.exists()
     for path, write in writers.items():
         if path.exists():
             out.print(f"{path} is there already and stays as it is.")
         else:
             write(path)
             out.print(f"{path} written.")
-    out.print("Next: describe your source in agentmill.yaml, then run `agentmill config check`.")
+    describe = "" if has_config else "describe your source in agentmill.yaml, then "
+    out.print(f"Next: {describe}run `agentmill config check`.")
 
 
 @config_app.command("check")

@@ -75,10 +75,11 @@ def print_json(content: dict[str, Any]) -> None:
 
 
 def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> Group:
-    """A table below its title, with its numbers to the right."""
+    """A table below its title, with its numbers to the right. Ids are not broken, however narrow it gets."""
     table = Table(header_style="dim", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column in numbers else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in {"id", "case_id"})
     for row in rows:
         cells = zip(columns, row, strict=True)
         table.add_row(*(Text(_shown(value, is_number=column in numbers)) for column, value in cells))

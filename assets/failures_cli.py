@@ -59,7 +59,7 @@ def show_failure(failure: Failure, *, as_json: AsJson = False) -> None:
         ("says", told["title"] or told["template"]),
         ("for example", told["sample_message"][:_SAMPLE]),
         ("kind", f"{told['category']} ({told['severity']}, {told['fault_domain']})"),
-        ("happened", f"{told['occurrence_count']:,} times, {told['user_count']:,} users, {told['trend']}"),
+        ("happened", f"{told['occurrence_count']:,} times, {told['user_count']:,} users, trend {told['trend']}"),
         ("seen", f"{_minute(told['first_seen_at'])} to {_minute(told['last_seen_at'])} UTC"),
         ("agents", ", ".join(told["agent_ids"])),
         ("versions", ", ".join(told["agent_versions"])),

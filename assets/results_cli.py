@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from assets.cases_cli import cases_sheet
 from assets.display import FAILED, AsJson, err, out, print_json, sheet, stop
 from pipelines.regression import refresh
 from pipelines.regression.gate import Judgement, judge
 from pipelines.regression.results import ImportedFile, import_results
+from pipelines.regression.scores import CASES
 from pipelines.settings import Settings, load_settings
 from pipelines.warehouse import open_for_reading, open_warehouse
 from pipelines.warehouse.connection import Warehouse
@@ -31,16 +33,20 @@ def import_files(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Take in results. What was imported before is left alone; a file with a problem is kept with it, and exits 1."""
+    """Take in results, and tell what the cases come to.
+
+    What was imported before is left alone; a file with a problem is kept with it, and exits 1.
+    """
     settings = load_settings()
     warehouse = open_warehouse(settings)
     imported = _import(warehouse, settings, files, version, environment)
-    if any(one.new_count for one in imported):
-        refresh(warehouse, settings)
+    tables = refresh(warehouse, settings) if any(one.new_count for one in imported) else None
     if as_json:
         print_json({"files": [asdict(one) for one in imported]})
     else:
         _tell_files(imported)
+        if tables is not None and tables[CASES].height:
+            out.print(cases_sheet(tables[CASES]))
     raise typer.Exit(FAILED if any((one.is_new and one.problem) or one.file_sha256 is None for one in imported) else 0)
 
 

@@ -27,7 +27,7 @@ from pipelines.warehouse.roles import ANALYST, GROUPS, ONCALL, PRIVACY, READS
 
 BIN = Path(sys.executable).parent
 DOCS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-CONFIGS = [EXAMPLE_CONFIG, *sorted((REPOSITORY / "docs" / "examples").glob("*.yaml"))]
+CONFIGS = [EXAMPLE_CONFIG, *sorted((REPOSITORY / "docs" / "examples").rglob("*.yaml"))]
 
 
 def texts_in(folder):

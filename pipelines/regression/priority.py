@@ -21,7 +21,10 @@ def prioritise(cluster: dict[str, Any], as_of: datetime) -> tuple[float, dict[st
     told: dict[str, tuple[float, str]] = {
         "severity": (_SEVERITY[cluster["severity"]], f"{cluster['category']} is of {cluster['severity']} severity"),
         "reach": (users / (users + _HALF_REACH_USERS), f"{users} users"),
-        "recency": (0.5 ** (days / (_HALF_LIFE / timedelta(days=1))), f"last seen {days:.1f} days before the end"),
+        "recency": (
+            0.5 ** (days / (_HALF_LIFE / timedelta(days=1))),
+            f"last seen {days:.1f} days before the end of the data",
+        ),
         "trend": (_TREND[trend], f"{trend}: {cluster['last_week_count']} a week after {cluster['week_before_count']}"),
     }
     if cluster["same_input_count"]:
