@@ -91,6 +91,8 @@ def gate(
     settings = load_settings()
     warehouse = open_warehouse(settings) if results else open_for_reading(settings)
     imported = _import(warehouse, settings, results or [], version, environment)
+    if any(one.new_count for one in imported):
+        refresh(warehouse, settings)
     for one in imported:
         if one.problem:
             err.print(f"{one.file_name}: {one.problem}", style="yellow", soft_wrap=True)

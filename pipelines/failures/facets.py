@@ -25,6 +25,8 @@ _PROVIDER = (
     r"(?i)\b(openai|anthropic|azure|bedrock|vertex|gemini|mistral|cohere|groq|deepseek|together|fireworks|openrouter"
     r"|ollama|hugging ?face|xai)\b"
 )
+_TAG = "<[^<>]*>"
+"""What the sanitizer put in: a key of a provider, leaked, is no word about the provider."""
 _PROVIDERS_OF_MODELS = {
     r"(?i)\b(?:gpt|o[134]|text-embedding|davinci)-\w": "openai",
     r"(?i)\bclaude-\w": "anthropic",
@@ -50,13 +52,14 @@ def facets(head: pl.Expr) -> list[pl.Expr]:
     by_model = [
         pl.when(head.str.contains(pattern)).then(pl.lit(name)) for pattern, name in _PROVIDERS_OF_MODELS.items()
     ]
+    said = head.str.replace_all(_TAG, "")
     return [
         head.str.extract(rf"\b({EXCEPTION})\b").alias("exception_type"),
         _first_group(head, _HTTP_STATUS, 2).alias("http_status"),
         head.str.extract(_EXIT_CODE).alias("exit_code"),
         _first_group(head, _HOST, 3).alias("host"),
         head.str.extract(_TOOL).alias("tool"),
-        pl.coalesce(head.str.extract(_PROVIDER).str.to_lowercase(), *by_model).alias("provider"),
+        pl.coalesce(said.str.extract(_PROVIDER).str.to_lowercase(), *by_model).alias("provider"),
     ]
 
 

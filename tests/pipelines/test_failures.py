@@ -461,6 +461,11 @@ def test_a_message_has_facets():
     }
 
 
+def test_what_the_sanitizer_put_in_and_the_name_of_an_exception_are_no_facets():
+    told = normalise(pl.Series(["ToolExecutionError: key <secret:openai> was refused"])).row(0, named=True)
+    assert (told["provider"], told["tool"]) == (None, None)
+
+
 PYTHON = (
     'Traceback (most recent call last):\n  File "/home/<user>/app/{}.py", line 8, in {}\n    x()\n'
     '  File "/usr/lib/site-packages/lib/core.py", line 9, in go\n'
