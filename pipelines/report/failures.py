@@ -21,7 +21,7 @@ _CLUSTER_DAYS = """
 """
 _DIFFERENCES = "select * from agentmill.failure_differences order by cluster_id, rank"
 _STATES = "select * from agentmill.failure_states order by cluster_id, environment nulls last"
-_URGENT = ("regressed", "escalating", "new")
+_URGENT = ("regressed", "escalating", "new", "suspected")
 """The states that ask for somebody today, the most urgent first."""
 _SPOKEN = {
     "environment": "in environment",

@@ -34,6 +34,7 @@ from pipelines.failures.fingerprint import (
     identify,
     normalise,
 )
+from pipelines.failures.lifecycle import DECISIONS
 from pipelines.failures.text import failure_text, heads
 from pipelines.publication import publish_derived
 from pipelines.warehouse.ledger import BusyError
@@ -607,3 +608,20 @@ def test_two_words_may_vary_together():
 )
 def test_numbers_tell_a_category_only_where_they_are_a_status(text, category):
     assert categorize(pl.Series([text])).to_list() == [category]
+
+
+def history_of(facts, aliases, *decided):
+    rows = [{"decision_id": n, "decided_by": "kim", "reason": "x", **one} for n, one in enumerate(decided)]
+    decisions = pl.DataFrame(rows, schema=DECISIONS) if rows else DECISIONS.to_frame()
+    return History(facts, EXECUTION_COUNTS.to_frame(), decisions, aliases=aliases)
+
+
+def test_decisions_under_ids_of_earlier_rules_hold_after_days_were_run_again():
+    day = day_facts(date(2026, 3, 10), "the disk is full")
+    (new,) = day["signature_id"]
+    muted = {"cluster_id": "old", "action": "mute", "effective_at": NOON + timedelta(days=9), "until_escalating": False}
+    told = derive_clusters(history_of(day, {"old": "mid", "mid": new}, muted))
+    assert told["failure_states"]["state"].to_list() == ["muted"]
+    assert told["failure_cluster_signatures"].select("signature_id", "cluster_id").rows() == sorted(
+        [("mid", new), ("old", new), (new, new)]
+    )
