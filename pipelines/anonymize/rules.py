@@ -292,7 +292,7 @@ _COMMAND = (
     r"|password-stdin|http -|https -|@tcp\(|@unix\(|_auth=|_auth ="
 )
 _FLAG = (
-    r"\s--?(?:(?:http-|ftp-|proxy-|db-)?password|passwd|pwd|(?:access-|auth-|bearer-)?token|secret|api-?key|auth|access-key"
+    r"\s--?(?:(?:http-|ftp-|proxy-|db-|vault-)?password|passwd|pwd|(?:access-|auth-|bearer-)?token|secret|api-?key|auth|access-key"
     r"|secret-key|client-secret|private-key|passphrase|oauth2-bearer)"
 )
 _PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
@@ -308,12 +308,12 @@ def _quoted(quote: str) -> Rule:
     """Build the rule of a named secret between quotes, where it may hold spaces."""
     return Rule(
         f"quoted_secret_{'double' if quote == chr(34) else 'single'}",
-        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}\\?{quote})[^{quote}\\\r\n{PRIVATE}]+",
+        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[bu]?\\?{quote})[^{quote}\\\r\n{PRIVATE}]+",
         "<secret>",
         (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
         frame="${1}{}",
         gate=_ASSIGNED,
-        also=rf"[=:>][ \t]*\\?{quote}",
+        also=rf"(?i)[=:>][ \t]*[bu]?\\?{quote}",
     )
 
 
@@ -505,11 +505,11 @@ _KEYWORDS = (
     ),
     Rule(
         "element",
-        rf"(?i)(<{_NAME}>)[^<>{PRIVATE}]+(</)",
+        rf"(?i)(<(?:[a-z]+:)?{_NAME}(?:\s[^<>]*)?>)[^<>{PRIVATE}]+(</)",
         "<secret>",
         ("<db><password>pw 1</password></db>", "<db><password><secret></password></db>"),
         frame="${1}{}${2}",
-        gate=rf"(?i){_WORD}>",
+        gate="</",
     ),
     Rule(
         "netrc",
@@ -542,7 +542,7 @@ _KEYWORDS = (
     Rule(
         "short_flag",
         rf"({B}(?:sshpass\s+-p|(?:(?:docker|podman|az)\s+login|snowsql|mongo(?:sh|dump|restore|import|export)?|sqlcmd)"
-        r"\s(?:[^\r\n|;]*?\s)??-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)??-a|ldap[a-z]+\s(?:[^\r\n|;]*?\s)??-w)\s*[\"']?)"
+        r"\s(?:[^\r\n|;]*?\s)??-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)??(?:-a|--pass)|ldap[a-z]+\s(?:[^\r\n|;]*?\s)??-w)\s*[\"']?)"
         rf"[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
         "<secret>",
         ("docker login -u ann -p pw1 hub", "docker login -u ann -p <secret> hub"),
@@ -682,6 +682,7 @@ _HOMES = (
 _SPACED_HOME = r"/(?:home|Users)/[^/\s]+ "
 _NAME_END = r"([\"'`,;)\]}]|[\r\n]|$)"
 _DRIVE = r":[\\/]+[UuDd]"
+_PROMPT = r"@[A-Za-z0-9._-]+:[ ~/]"
 _USER_KEY = (
     r"(?:user|User|USER|login|Login|LOGIN|account|Account|ACCOUNT|owner|Owner|OWNER|author|Author|AUTHOR"
     r"|assignee|Assignee|ASSIGNEE)(?:[ _-]?(?:name|Name|NAME))?"
@@ -689,8 +690,10 @@ _USER_KEY = (
 _QUOTED_USER_KEY = _USER_KEY.replace("|author|Author|AUTHOR", "")
 """Authors in quotes are mostly those of books."""
 _USER_SAID = rf"{_USER_KEY}{_CLOSE}[ \t]*[:=]"
-_LOGGED_IN = r"session |logon denied|Accepted |invalid user |authenticating user "
-r"|\) by |sudo|user [^\s(]+ by |/(?:u|U|user|USER):"
+_LOGGED_IN = (
+    r"session |logon denied|Accepted |invalid user |authenticating user |\) by |sudo|user [^\s(]+ by "
+    r"|/(?:u|U|user|USER):"
+)
 _TECHNICAL_USER = (
     r"(?:(?:self|cls|this|request|req|args|kwargs|config|options|params|os|env|environ|ctx|context|session|event|payload|db"
     r"|models?|settings|process|current[_-]?user|user[_-]?name|user|login|data)(?:[.\[(]|{B})|(?:root|postgres|system|mysql|admin"
@@ -762,19 +765,30 @@ _PEOPLE = (
     ),
     Rule(
         "ssh_user",
-        rf"({B}(?:ssh|scp|sftp|rsync|mosh)\s(?:[^\r\n|;@]*?\s)?)[A-Za-z0-9._-]+(@)",
+        rf"({B}(?:sshfs|ssh|scp|sftp|rsync|mosh)\s(?:[^\r\n|;@]*?\s)?)[A-Za-z0-9._-]+(@)",
         "<user>",
         ("ssh -v annb@build01 true", "ssh -v <user>@build01 true"),
         frame="${1}{}${2}",
-        gate=r"(?:ssh|scp|sftp|rsync|mosh)\s",
+        gate=r"(?:sshfs|ssh|scp|sftp|rsync|mosh)\s",
     ),
     Rule(
-        "refused_user",
-        r"(?m)(^|[\s\"'])[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+: Permission denied)",
-        "<user>",
-        ("annb@build01: Permission denied (publickey)", "<user>@build01: Permission denied (publickey)"),
+        "harmless_prompt",
+        r"(?m)(^|[\s\"'])((?:root|app|runner|jenkins|ubuntu|postgres|node|git)@[A-Za-z0-9._-]+:[ ~/])",
+        KEEP,
+        ("root@4f66ad9a0b2e:/app# ls", "root@4f66ad9a0b2e:/app# ls"),
         frame="${1}{}${2}",
-        gate=r"@[A-Za-z0-9._-]+: Permission denied",
+        gate=_PROMPT,
+    ),
+    Rule(
+        "prompt_user",
+        r"(?m)(^|[\s\"'])[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+:(?: Permission denied|[~/][^\s:]*[$#%](?:\s|$)))",
+        "<user>",
+        (
+            "annb@build01: Permission denied annb@build01:~/x$ ls",
+            "<user>@build01: Permission denied <user>@build01:~/x$ ls",
+        ),
+        frame="${1}{}${2}",
+        gate=_PROMPT,
     ),
     Rule(
         "denied_user",

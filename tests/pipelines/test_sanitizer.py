@@ -190,6 +190,9 @@ FORMS = {
     "iban de89 3704 0044 0532 0130 00": "iban <iban>",
     "+46 8 123 456 78, +972-3-123-4567": "<phone>, <phone>",
     "03-1234-5678 or (11) 91234-5678": "<phone> or <phone>",
+    "{'password': u'pw1'}": "{'password': <secret>'<secret>'}",
+    '<wsse:Password Type="x">pw1</wsse:Password>': '<wsse:Password Type="x"><secret></wsse:Password>',
+    "redis-cli --pass pw1 ping": "redis-cli --pass <secret> ping",
     "from fd12::9 on": "from fd12:: on",
 }
 """Forms of values that rules were not made for at first, and what becomes of them."""
