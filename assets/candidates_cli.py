@@ -8,11 +8,12 @@ from typing import Annotated, Any, get_args
 import typer
 
 from assets.display import AsJson, out, print_json, sheet, stop
-from pipelines.regression import find_candidate, refresh, tell_candidate
+from assets.entering import derive_anew
+from pipelines.regression import find_candidate, tell_candidate
 from pipelines.regression.candidates import State
 from pipelines.regression.reviews import Action, Review, ReviewError, review_candidate
 from pipelines.settings import load_settings
-from pipelines.warehouse import open_for_reading, open_warehouse
+from pipelines.warehouse import open_for_reading
 from pipelines.warehouse.connection import Warehouse
 
 candidates_app = typer.Typer(no_args_is_help=True, help="What asks for a regression test: look, and decide.")
@@ -138,7 +139,7 @@ def _review(  # noqa: PLR0913 - each is a part of what is said
     fixture: Any = None,  # noqa: ANN401 - whatever JSON holds
 ) -> None:
     settings = load_settings()
-    warehouse = open_warehouse(settings)
+    warehouse = open_for_reading(settings)
     found = _find(warehouse, candidate)
     review = Review(
         candidate_id=found,
@@ -153,7 +154,8 @@ def _review(  # noqa: PLR0913 - each is a part of what is said
         review_candidate(warehouse, review, settings.read_sanitizer())
     except ReviewError as error:
         stop(str(error))
-    refresh(warehouse, settings)
+    if derive_anew(warehouse, settings) is None:
+        return
     told = tell_candidate(warehouse, found)
     out.print(f"{told['candidate_id']} is {told['state']}, {told['state_reason']}", soft_wrap=True)
 

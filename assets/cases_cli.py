@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import polars as pl
+import psycopg
 import typer
 from rich.console import Group
 
@@ -12,7 +13,7 @@ from pipelines.regression.case_file import BrokenCase, Case, read_cases
 from pipelines.regression.case_table import publish_cases
 from pipelines.regression.exporters import Kind, export
 from pipelines.settings import load_settings
-from pipelines.warehouse import open_warehouse
+from pipelines.warehouse import open_for_reading
 from pipelines.warehouse.ledger import BusyError
 
 _SHOWN = (
@@ -29,9 +30,11 @@ def write_files(*, as_json: AsJson = False) -> None:
     """Derive the cases of approved candidates now, and write their files."""
     settings = load_settings()
     try:
-        cases = publish_cases(open_warehouse(settings), settings.cases)
+        cases = publish_cases(open_for_reading(settings), settings.cases)
     except BusyError as error:
         stop(f"{error}.", FAILED)
+    except psycopg.errors.InsufficientPrivilege as error:
+        stop(f"Cases are written by members of agentmill_loader ({str(error).splitlines()[0]}).", FAILED)
     shown = cases.select(_SHOWN)
     if as_json:
         print_json({"folder": settings.cases.absolute(), "cases": shown.rows(named=True)})

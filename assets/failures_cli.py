@@ -4,17 +4,15 @@ import getpass
 from datetime import UTC, datetime, time
 from typing import Annotated, Any
 
-import psycopg
 import typer
 
-from assets.display import AsJson, err, out, parse_day, print_json, sheet, stop
+from assets.display import AsJson, out, parse_day, print_json, sheet, stop
+from assets.entering import derive_anew
 from pipelines.failures.decisions import Action, DecisionError, decide
 from pipelines.failures.overview import BY_URGENCY, failure_states, find_failures, list_failures, tell_failure
-from pipelines.regression import refresh
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_for_reading
 from pipelines.warehouse.connection import Warehouse
-from pipelines.warehouse.ledger import BusyError
 
 failures_app = typer.Typer(no_args_is_help=True, help="Where failures stand: look, and decide.")
 
@@ -138,11 +136,7 @@ def _decide(failure: str, action: Action, reason: str, by: str | None, **given: 
         decide(warehouse, found, action, by or getpass.getuser(), reason, sanitizer=settings.read_sanitizer(), **given)
     except DecisionError as error:
         stop(str(error))
-    try:
-        refresh(warehouse, settings)
-    except (BusyError, psycopg.errors.InsufficientPrivilege) as error:
-        why = str(error).splitlines()[0]
-        err.print(f"It is decided; states follow with the next run ({why}).", style="yellow", soft_wrap=True)
+    if derive_anew(warehouse, settings) is None:
         return
     for one in failure_states(warehouse, found):
         out.print(f"{found} in {_place(one)} is {one['state']}: {one['reason']}", soft_wrap=True)

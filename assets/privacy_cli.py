@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from pipelines.privacy import PrivacyError
 from pipelines.privacy.buried import reconcile
 from pipelines.privacy.erasure import Certificate, erase
 from pipelines.privacy.retention import Drop, plan_retention, retain
+from pipelines.regression import refresh
 from pipelines.settings import Settings, load_settings
 from pipelines.tombstones import pseudonyms_of
 from pipelines.warehouse import open_warehouse
@@ -65,7 +67,7 @@ def retain_data(
 ) -> None:
     """Drop what was kept for as long as `retention` says: raw and refused records by day, executions by month."""
     settings = load_settings()
-    act = plan_retention if dry_run else retain
+    act = plan_retention if dry_run else partial(retain, derive=partial(refresh, settings=settings))
     try:
         drops = act(settings.retention, settings.open_lake(), open_warehouse(settings), datetime.now(UTC).date())
     except BusyError as error:

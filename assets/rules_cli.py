@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from assets.display import AsJson, out, print_json, sheet, stop
+from assets.entering import derive_anew
 from pipelines.failures.derived import known_overrides
 from pipelines.failures.fingerprint import RULES_VERSION
 from pipelines.failures.shadow import Shadow, adopt, run_shadow
-from pipelines.regression import refresh
 from pipelines.settings import load_settings
-from pipelines.warehouse import find_warehouse, open_warehouse
+from pipelines.warehouse import find_warehouse, open_for_reading
 
 _MOST_SHOWN = 30
 _LONGEST_TEXT = 100
@@ -52,12 +52,12 @@ def adopt_rules(
     Days keep their signatures until they are run again.
     """
     settings = load_settings()
-    warehouse = open_warehouse(settings)
+    warehouse = open_for_reading(settings)
     shadow = run_shadow(warehouse, known_overrides(settings.failures))
     if shadow.aliases.is_empty():
         stop("Every signature is what the installed rules make of it: there is nothing to adopt.", code=0)
     count = adopt(warehouse, shadow, by or getpass.getuser(), reason, settings.read_sanitizer())
-    refresh(warehouse, settings)
+    derive_anew(warehouse, settings)
     out.print(f"{count:,} signatures lead to their successors by version {RULES_VERSION} of the rules.")
 
 

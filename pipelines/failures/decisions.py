@@ -65,19 +65,21 @@ def decide(  # noqa: PLR0913 - as many as the function of the database has
     """Enter a decision and return its id; states follow when they are derived next.
 
     `cluster_id` is any signature of the failure, or at least six first characters of one. It holds from `effective_at`
-    on, now where left out. The reason is sanitized as texts of logs are, by default with our own rules. Raises
-    DecisionError: unknown or ambiguous failure, environment it was never seen in, blank reason, mute that is over.
+    on, now where left out. Reason, name and version are sanitized as texts of logs are, by default with our own rules.
+    Raises DecisionError: unknown or ambiguous failure, unknown environment, blank reason, mute that is over.
     """
+    said = pl.Series([reason, by, fixed_in_version], dtype=pl.String)
+    sanitized_reason, sanitized_by, sanitized_version = (sanitizer or Sanitizer()).sanitize_texts(said)
     told = {
         "cluster_id": cluster_id,
         "action": action,
-        "reason": (sanitizer or Sanitizer()).sanitize_texts(pl.Series([reason])).item(),
-        "decided_by": by,
+        "reason": sanitized_reason,
+        "decided_by": sanitized_by,
         "environment": environment,
         "effective_at": effective_at,
         "muted_until": muted_until,
         "until_escalating": until_escalating,
-        "fixed_in_version": fixed_in_version,
+        "fixed_in_version": sanitized_version,
     }
     try:
         with warehouse.connect() as connection, connection.transaction():

@@ -39,6 +39,7 @@ _OUT_OF_REACH = (
     "copies of reports and query results that somebody made",
     "what records of other users say of the user, beyond what sanitizing removes",
     "records that name no user, such as lines of logs without one, and broken records, of which nobody knows whose",
+    "types, sizes and skeletons of inputs that regression cases keep: they name nobody",
     "Dagster's event log, which names executions as examples of what a check found",
 )
 

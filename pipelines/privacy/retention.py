@@ -7,7 +7,7 @@ their days go in one transaction.
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -20,9 +20,9 @@ from pipelines.extract import RawReceipt
 from pipelines.failures import OCCURRENCES, SIGNATURES
 from pipelines.lake import Lake, Receipt
 from pipelines.record_types import RECORD_TYPES
-from pipelines.regression import publish_failures
+from pipelines.regression import freeze_cases, publish_failures
 from pipelines.rollup import TABLES
-from pipelines.settings import FailureSettings, RetentionSettings
+from pipelines.settings import RetentionSettings
 from pipelines.warehouse.connection import PARTITIONS, SCHEMA, Warehouse
 from pipelines.warehouse.ledger import loading
 
@@ -33,7 +33,6 @@ ROLLUPS = (*TABLES, SIGNATURES, RECEIPTS)
 _BY_EXECUTION = (OCCURRENCES,)
 """Small tables whose rows are kept as long as the executions they name."""
 
-_DEFAULTS = FailureSettings()
 _MONTH = re.compile(r"_(?P<year>\d{4})_(?P<month>\d\d)")
 _DAY = re.compile(r"_(?P<year>\d{4})_(?P<month>\d\d)_(?P<day>\d\d)")
 _MONTHS_OF_TABLE = """
@@ -78,9 +77,14 @@ def retain(
     lake: Lake,
     warehouse: Warehouse,
     today: date,
-    failures: FailureSettings = _DEFAULTS,
+    derive: Callable[[Warehouse], object] = publish_failures,
 ) -> list[Drop]:
-    """Drop what was kept long enough, and tell what it was. Raises BusyError; what is done by then stays done."""
+    """Drop what was kept long enough, and tell what it was. Raises BusyError; what is done by then stays done.
+
+    `derive` makes anew what follows from failures and executions, where some went. What approved regression cases are
+    run on is kept before.
+    """
+    freeze_cases(warehouse)
     plan = plan_retention(settings, lake, warehouse, today)
     executions_since = months_before(today, settings.executions_months)
     for dataset in lake.datasets("raw"):
@@ -89,14 +93,16 @@ def retain(
     for day in _before(today - timedelta(days=settings.quarantine_days), QUARANTINED, lake):
         _drop_quarantine(day, lake)
     with warehouse.connect() as connection:
-        for table, name in _old_partitions(connection, executions_since):
+        months = _old_partitions(connection, executions_since)
+        for table, name in months:
             _drop_month(connection, table, name)
     for dataset in _CLEAN:
         for day in _before(executions_since, dataset, lake):
             lake.drop(dataset, day)
     _drop_days(_BY_EXECUTION, executions_since, warehouse)
-    if _drop_days(ROLLUPS, months_before(today, settings.rollups_months), warehouse)[SIGNATURES]:
-        publish_failures(warehouse, failures)
+    removed = _drop_days(ROLLUPS, months_before(today, settings.rollups_months), warehouse)
+    if months or removed[SIGNATURES]:
+        derive(warehouse)
     return plan
 
 

@@ -5,6 +5,7 @@ import polars as pl
 from pipelines.failures import publish_clusters
 from pipelines.regression.candidate_table import CANDIDATES, find_candidate, publish_candidates, tell_candidate
 from pipelines.regression.case_table import publish_cases
+from pipelines.regression.cases import freeze_cases
 from pipelines.regression.passes import read_passes
 from pipelines.regression.scores import CASES
 from pipelines.settings import FailureSettings, Settings
@@ -13,6 +14,7 @@ from pipelines.warehouse.connection import Warehouse
 __all__ = [
     "CANDIDATES",
     "find_candidate",
+    "freeze_cases",
     "publish_candidates",
     "publish_failures",
     "read_passes",

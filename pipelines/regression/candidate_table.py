@@ -5,8 +5,12 @@ from typing import Any
 import polars as pl
 
 from pipelines.failures import CLUSTERS, read_history
-from pipelines.regression.candidates import CANDIDATE, PREFIX, Evidence, derive_candidates
+from pipelines.failures.derived import CLUSTER_SIGNATURES
+from pipelines.regression.candidates import CANDIDATE, Evidence, derive_candidates
+from pipelines.regression.case_table import read_table
 from pipelines.regression.reviews import read_reviews
+from pipelines.regression.scores import SIGNATURES
+from pipelines.regression.standing import PREFIX, as_signature
 from pipelines.settings import FailureSettings
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.ledger import ALL_DAYS, Load, content_digest, table_contents, while_made_of
@@ -22,6 +26,7 @@ where execution_id in (select unnest(sample_execution_ids) from agentmill.failur
 """
 
 
+_ACTIVE_DAYS = "select distinct day from agentmill.execution_rollup_daily order by 1"
 _FIND = """
 select distinct candidate.candidate_id
 from agentmill.regression_candidates as candidate
@@ -42,6 +47,7 @@ from agentmill.failure_differences
 where cluster_id = %s
 order by rank
 """
+_SIGNATURES_OF = "select signature_id from agentmill.failure_cluster_signatures where cluster_id = %s"
 _DEFAULTS = FailureSettings()
 
 
@@ -51,8 +57,7 @@ def publish_candidates(warehouse: Warehouse, settings: FailureSettings = _DEFAUL
     evidence = _read_evidence(warehouse, settings)
     policy = settings.candidate_policy
     candidates = derive_candidates(evidence, policy) if evidence.clusters.height else CANDIDATE.to_frame()
-    said = evidence.reviews.select(pl.col("review_id").cast(pl.String)).to_series().to_list()
-    content = content_digest(CANDIDATES, policy, contents, said)
+    content = content_digest(CANDIDATES, contents, candidates.write_json())
     load = Load(table=CANDIDATES, day=ALL_DAYS, content=content, rows=candidates.height)
     replace_rows(warehouse, [(load, candidates)], basis=while_made_of(CLUSTERS, contents))
     return candidates
@@ -67,10 +72,10 @@ def find_candidate(warehouse: Warehouse, text: str) -> list[str]:
 def tell_candidate(warehouse: Warehouse, candidate_id: str) -> dict[str, Any]:
     """Everything about a candidate, for people: its failure, what is different about that, and what was said."""
     (told,) = warehouse.read(_TELL, [candidate_id]).rows(named=True)
-    of_it = read_reviews(warehouse).filter(
-        pl.col("candidate_id").str.strip_prefix(PREFIX).is_in(told.pop("signature_ids"))
-    )
-    told["reviews"] = of_it.drop("fixture").rows(named=True)
+    del told["signature_ids"]
+    known = set(warehouse.read(_SIGNATURES_OF, [told["cluster_id"]])["signature_id"])
+    said = read_reviews(warehouse).drop("fixture", "signature_ids").rows(named=True)
+    told["reviews"] = [review for review in said if as_signature(review["candidate_id"]) in known]
     told["differences"] = warehouse.read(_DIFFERENT, [told["cluster_id"]]).rows(named=True)
     return told
 
@@ -80,8 +85,10 @@ def _read_evidence(warehouse: Warehouse, settings: FailureSettings) -> Evidence:
     return Evidence(
         facts=history.facts,
         clusters=warehouse.read("select * from agentmill.failure_clusters order by cluster_id"),
+        signatures=read_table(warehouse, CLUSTER_SIGNATURES, SIGNATURES),
         states=warehouse.read("select cluster_id, state, reason from agentmill.failure_states"),
         reviews=read_reviews(warehouse),
         covered=frozenset(warehouse.read(_COVERED).to_series().to_list()),
+        active_days=warehouse.read(_ACTIVE_DAYS).to_series().to_list(),
         as_of=history.as_of,
     )

@@ -4,9 +4,10 @@ A pure function of facts, clusters and reviews: rows in any order, late or told 
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
 import polars as pl
@@ -14,13 +15,14 @@ import polars as pl
 from pipelines.execution import TEXTS, TIMESTAMP
 from pipelines.failures import edge_times
 from pipelines.regression.priority import prioritise
+from pipelines.regression.standing import PREFIX, Review, end_of_chain, merged_into, standing_reviews
 from pipelines.regression.strikes import WINDOW, Strike, find_strike
 
 Policy = Literal["gated", "three_strikes"]
 State = Literal["proposed", "held", "approved", "rejected", "merged", "retired"]
 
-PREFIX = "rc_"
-GONE_AFTER = timedelta(days=60)
+GONE_AFTER_DAYS = 60
+"""Days with executions without the failure, after which nobody is asked about it any more."""
 CANDIDATE = pl.Schema(
     {
         "candidate_id": pl.String(),
@@ -61,15 +63,18 @@ class Gate:
 class Evidence:
     """All that candidates are derived from.
 
-    `states` are the failures' states by environment, `reviews` what people said, in order; `covered` the executions
-    whose source says that a test was made of them. `as_of` is the end of the data.
+    `states` are the failures' states by environment, `reviews` what people said, as REVIEW; `signatures` the cluster of
+    today of every signature ever published; `covered` the executions whose source says that a test was made of them.
+    `active_days` are the days with executions, in order; `as_of` is the end of the data.
     """
 
     facts: pl.DataFrame
     clusters: pl.DataFrame
+    signatures: pl.DataFrame
     states: pl.DataFrame
     reviews: pl.DataFrame
     covered: frozenset[str]
+    active_days: Sequence[date]
     as_of: datetime
 
 
@@ -78,21 +83,18 @@ def derive_candidates(evidence: Evidence, policy: Policy = "gated") -> pl.DataFr
 
     `three_strikes` proposes every one of them, whatever the gates say; they are told all the same.
     """
-    belongs = evidence.clusters.select("cluster_id", signature_id="signature_ids").explode("signature_id")
-    cells = evidence.facts.join(belongs, on="signature_id").with_columns(edge_times().alias("times"))
-    of_clusters = cells.partition_by("cluster_id", as_dict=True)
-    reviews = _by_cluster(evidence.reviews, belongs)
-    muted = _muted(evidence.states)
-    rows = []
-    for found in evidence.clusters.iter_rows(named=True):
-        history = _History(of_clusters[found["cluster_id"],])
-        strike = find_strike(history.times)
-        if strike is None:
-            continue
-        gates = _gates(found, evidence, muted.get(found["cluster_id"]))
-        said = reviews.get(found["cluster_id"], [])
-        state = _state(history, strike, gates if policy == "gated" else [], said, evidence.as_of)
-        rows.append(_candidate(found, history, strike, gates, state, policy, evidence.as_of))
+    cluster_of = dict(evidence.signatures.select("signature_id", "cluster_id").iter_rows())
+    reviews = standing_reviews(evidence.reviews, cluster_of)
+    struck = {one.cluster_id: one for one in _struck(evidence, policy)}
+    states = {cluster_id: one.state(reviews.get(cluster_id)) for cluster_id, one in struck.items()}
+    merges = {
+        cluster_id: merged_into(review, cluster_of)
+        for cluster_id, review in reviews.items()
+        if review["action"] == "merge"
+    }
+    ends = {cluster_id: end_of_chain(cluster_id, merges) for cluster_id in merges.keys() & struck.keys()}
+    merged = {one: _merged(struck[one], reviews[one], end, states.get(end or "")) for one, end in ends.items()}
+    rows = [_candidate(one, (states | merged)[one.cluster_id], policy, evidence.as_of) for one in struck.values()]
     return pl.DataFrame(rows, schema=CANDIDATE, orient="row").sort("priority", "candidate_id", descending=[True, False])
 
 
@@ -116,10 +118,9 @@ class _History:
         return int(self._cells.filter(within)["occurrence_count"].sum())
 
     def change_since(self, moment: datetime) -> tuple[datetime, str] | None:
-        """What is materially different since a moment, and when it struck: None where the failure is what it was.
+        """What is materially different since a moment, and when it became so: None where the failure is what it was.
 
-        Three strikes with an agent or a version that had not failed so before, or three times as often as on the days
-        of up to four weeks before.
+        Three strikes with an agent or a version that had not failed so before, or a week three times as bad.
         """
         before = [row for row in self._told if row[2] <= moment]
         after = [row for row in self._told if row[2] > moment]
@@ -130,17 +131,35 @@ class _History:
                 names = ", ".join(sorted({str(row[place]) for row in unknown}))
                 return strike.struck_at, f"it struck {what} {names}, which had not failed so before"
         strike = find_strike([row[2] for row in after])
-        if strike is None:
-            return None
-        since = max(moment - _BASELINE, self.times[0] - timedelta(days=1))
-        now, then = self._daily(moment, moment + WINDOW), self._daily(since, moment)
-        if now >= _MUCH_MORE * max(then, 1 / _BASELINE.days):
-            return strike.struck_at, f"it happens {now:.1f} times a day, before {then:.1f} times"
-        return None
+        return None if strike is None else self._worse_week(moment, strike)
 
-    def _daily(self, start: datetime, end: datetime) -> float:
-        within = pl.col("day").is_between(start.date(), end.date(), closed="right")
-        return float(self._cells.filter(within)["occurrence_count"].sum()) / max((end - start).days, 1)
+    def _worse_week(self, moment: datetime, strike: Strike) -> tuple[datetime, str] | None:
+        """When the first week since a moment was over that was three times as bad as before, and how bad the worst was.
+
+        Weeks are any seven days; of what happened, that after the day of the moment counts. Before are up to four weeks
+        up to and with that day. Once in four weeks is the least that is taken for its rate.
+        """
+        since = max(moment - _BASELINE, self.times[0] - timedelta(days=1)).date()
+        days = max((moment.date() - since).days, 1)
+        before = self._count(since, moment.date()) / days
+        ends = [day for day in self._days if day > moment.date()]
+        weeks = [(self._count(max(day - WINDOW, moment.date()), day) / WINDOW.days, day) for day in ends]
+        worse = [day for rate, day in weeks if rate >= _MUCH_MORE * max(before, 1 / _BASELINE.days)]
+        if not worse:
+            return None
+        rate, last = max(weeks, key=lambda week: week[0])
+        at = max(seen for seen in self.times if seen.date() <= worse[0])
+        told = f"it happened {rate:.1f} times a day in the week up to {last:%Y-%m-%d}, before {before:.1f} times"
+        return max(at, strike.struck_at), told
+
+    @property
+    def _days(self) -> list[date]:
+        days: list[date] = self._cells["day"].unique().sort().to_list()
+        return days
+
+    def _count(self, after: date, last: date) -> int:
+        within = pl.col("day").is_between(after, last, closed="right")
+        return int(self._cells.filter(within)["occurrence_count"].sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,43 +174,95 @@ class _State:
     is_blocking: bool = False
 
 
-def _state(
-    history: _History, strike: Strike, gates: Iterable[Gate], reviews: Sequence[dict[str, Any]], as_of: datetime
-) -> _State:
-    """The state that reviews, gates and time make of a candidate."""
-    refused = [gate for gate in gates if not gate.passed]
-    said = reviews[-1] if reviews else None
-    change = None
-    if said is not None:
-        told = _told(said)
-        if said["action"] in {"approve", "merge", "retire"}:
-            return told
-        if said["action"] == "reject" and (change := history.change_since(said["reviewed_at"])) is None:
-            return told
-    since = change[0] if change else said["reviewed_at"] if said else strike.struck_at
-    after = f"; rejected by {said['reviewed_by']} before ({said['reason']}), but {change[1]}" if said and change else ""
-    if refused:
-        return _State("held", since, "; ".join(gate.reason for gate in refused) + after)
-    if history.last + GONE_AFTER < as_of:
-        gone = f"not seen since {history.last:%Y-%m-%d}, and nobody approved it in {GONE_AFTER.days} days"
-        return _State("retired", history.last + GONE_AFTER, gone + after)
-    struck = f"three times within seven days, up to {strike.struck_at:%Y-%m-%d %H:%M} UTC"
-    return _State("proposed", since, struck + after)
-
-
 _SAID: dict[str, State] = {"approve": "approved", "reject": "rejected", "merge": "merged", "retire": "retired"}
+_ENDS: tuple[State, ...] = ("proposed", "held", "approved")
+"""The states of a candidate that others may be merged into."""
 
 
-def _told(review: dict[str, Any]) -> _State:
-    state: State = _SAID.get(review["action"], "proposed")
+@dataclass(frozen=True, slots=True)
+class _Struck:
+    """A cluster that met the strike rule, and all that its state follows from but what people said."""
+
+    found: dict[str, Any]
+    history: _History
+    strike: Strike
+    gates: list[Gate]
+    refused: list[Gate]
+    gone_at: datetime | None
+
+    @property
+    def cluster_id(self) -> str:
+        return str(self.found["cluster_id"])
+
+    def state(self, review: Review | None) -> _State:
+        """The state that the review which holds, gates and time make of it."""
+        if review is None:
+            return self.unsaid(self.strike.struck_at)
+        if review["action"] == "reopen":
+            return self.unsaid(review["reviewed_at"])
+        if review["action"] == "reject" and (change := self.history.change_since(review["reviewed_at"])) is not None:
+            before = f"rejected by {review['reviewed_by']} before ({review['reason']}), but {change[1]}"
+            return self.unsaid(change[0], before)
+        return _told(review)
+
+    def unsaid(self, since: datetime, before: str = "") -> _State:
+        """The state without a word of anybody; `before` tells why what was said holds no more."""
+        after = f"; {before}" if before else ""
+        if self.refused:
+            return _State("held", since, "; ".join(gate.reason for gate in self.refused) + after)
+        if self.gone_at is not None:
+            last = f"{self.history.last:%Y-%m-%d}"
+            gone = f"not seen since {last}, and nobody approved it on {GONE_AFTER_DAYS} days with executions"
+            return _State("retired", self.gone_at, gone + after)
+        struck = f"three times within seven days, up to {self.strike.struck_at:%Y-%m-%d %H:%M} UTC"
+        return _State("proposed", since, struck + after)
+
+
+def _struck(evidence: Evidence, policy: Policy) -> Iterator[_Struck]:
+    belongs = evidence.clusters.select("cluster_id", signature_id="signature_ids").explode("signature_id")
+    cells = evidence.facts.join(belongs, on="signature_id").with_columns(edge_times().alias("times"))
+    of_clusters = cells.partition_by("cluster_id", as_dict=True)
+    muted = _muted(evidence.states)
+    for found in evidence.clusters.iter_rows(named=True):
+        history = _History(of_clusters[found["cluster_id"],])
+        strike = find_strike(history.times)
+        if strike is not None:
+            gates = _gates(found, evidence, muted.get(found["cluster_id"]))
+            refused = [gate for gate in gates if not gate.passed and policy == "gated"]
+            yield _Struck(found, history, strike, gates, refused, _gone_at(history, evidence.active_days))
+
+
+def _gone_at(history: _History, active_days: Sequence[date]) -> datetime | None:
+    """The end of the sixtieth day with executions since the last occurrence; None before that."""
+    since = active_days[bisect_right(active_days, history.last.date()) :]
+    if len(since) < GONE_AFTER_DAYS:
+        return None
+    return datetime.combine(since[GONE_AFTER_DAYS - 1] + timedelta(days=1), time(), tzinfo=UTC)
+
+
+def _told(review: Review) -> _State:
+    state = _SAID[review["action"]]
     return _State(
         state,
         review["reviewed_at"],
         f"by {review['reviewed_by']}: {review['reason']}",
         review["reviewed_by"],
-        review["merged_into"],
         is_blocking=bool(review["is_blocking"]) and state == "approved",
     )
+
+
+def _merged(one: _Struck, review: Review, end: str | None, state: _State | None) -> _State:
+    """Merged, as long as there is a candidate at the end of all mergers whose test covers it or may come to."""
+    if end is not None and state is not None and state.state in _ENDS:
+        return replace(_told(review), merged_into=PREFIX + end)
+    if end is None:
+        what, since = "the mergers from there lead nowhere", review["reviewed_at"]
+    elif state is None:
+        what, since = f"{PREFIX}{end} is no candidate any more", review["reviewed_at"]
+    else:
+        what, since = f"{PREFIX}{end} is {state.state}", max(state.since, review["reviewed_at"])
+    before = f"merged into {review['merged_into']} by {review['reviewed_by']} before ({review['reason']}), but {what}"
+    return one.unsaid(since, before)
 
 
 def _gates(found: dict[str, Any], evidence: Evidence, muted: str | None) -> list[Gate]:
@@ -222,24 +293,8 @@ def _muted(states: pl.DataFrame) -> dict[str, str]:
     return dict(told.filter("is_muted").select("cluster_id", "reason").rows())
 
 
-def _by_cluster(reviews: pl.DataFrame, belongs: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """What people said of each cluster, in order, whatever the candidate's id was then."""
-    told: dict[str, list[dict[str, Any]]] = {}
-    named = reviews.with_columns(signature_id=pl.col("candidate_id").str.strip_prefix(PREFIX))
-    for review in named.join(belongs, on="signature_id").sort("reviewed_at", "review_id").iter_rows(named=True):
-        told.setdefault(review["cluster_id"], []).append(review)
-    return told
-
-
-def _candidate(  # noqa: PLR0913, PLR0917 - each is a part of the row
-    found: dict[str, Any],
-    history: _History,
-    strike: Strike,
-    gates: list[Gate],
-    state: _State,
-    policy: Policy,
-    as_of: datetime,
-) -> dict[str, object]:
+def _candidate(one: _Struck, state: _State, policy: Policy, as_of: datetime) -> dict[str, object]:
+    found, strike = one.found, one.strike
     priority, parts = prioritise(found, as_of)
     is_providers = found["fault_domain"] == "provider" and policy == "gated"
     return {
@@ -255,8 +310,8 @@ def _candidate(  # noqa: PLR0913, PLR0917 - each is a part of the row
         "policy": policy,
         "struck_at": strike.struck_at,
         "window_started_at": strike.window_started_at,
-        "window_occurrence_count": history.window_count(strike),
-        "gates": json.dumps([{"gate": one.gate, "passed": one.passed, "reason": one.reason} for one in gates]),
+        "window_occurrence_count": one.history.window_count(strike),
+        "gates": json.dumps([asdict(gate) for gate in one.gates]),
         "priority": priority,
         "priority_parts": json.dumps(parts),
         "evidence_execution_ids": found["sample_execution_ids"],

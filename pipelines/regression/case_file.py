@@ -88,9 +88,8 @@ class Contract(_Part):
 
 
 class Control(_Part):
-    """An execution that succeeded and has to go on doing so: a fix that breaks it is none."""
+    """The input of an execution that succeeded, and has to go on doing so: a fix that breaks it is none."""
 
-    execution_id: str
     input: CaseInput
 
 

@@ -26,7 +26,16 @@ def read_passes(warehouse: Warehouse, settings: FailureSettings) -> pl.DataFrame
     history, reviews = read_history(warehouse, settings), read_reviews(warehouse)
     tables = derive_clusters(history, settings)
     clusters, states = tables[CLUSTERS], tables[STATES]
-    evidence = Evidence(history.facts, clusters, states, reviews, frozenset(), history.as_of)
+    evidence = Evidence(
+        facts=history.facts,
+        clusters=clusters,
+        signatures=tables[CLUSTER_SIGNATURES],
+        states=states,
+        reviews=reviews,
+        covered=frozenset(),
+        active_days=history.executions["day"].unique().sort().to_list(),
+        as_of=history.as_of,
+    )
     told = scores.Evidence(
         candidates=derive_candidates(evidence, settings.candidate_policy),
         reviews=reviews,

@@ -9,7 +9,7 @@ import polars as pl
 import psycopg
 
 from pipelines.anonymize.text import Sanitizer
-from pipelines.execution import TIMESTAMP
+from pipelines.execution import TEXTS, TIMESTAMP
 from pipelines.warehouse.connection import Warehouse
 
 Action = Literal["approve", "reject", "merge", "retire", "reopen"]
@@ -21,6 +21,7 @@ REVIEW = pl.Schema(
         "reviewed_at": TIMESTAMP,
         "reviewed_by": pl.String(),
         "candidate_id": pl.String(),
+        "signature_ids": TEXTS,
         "action": pl.String(),
         "merged_into": pl.String(),
         "is_blocking": pl.Boolean(),
@@ -28,7 +29,8 @@ REVIEW = pl.Schema(
         "reason": pl.String(),
     }
 )
-"""Grain: one thing that a person said about a candidate."""
+"""Grain: one thing that a person said about a candidate; `signature_ids` are those of its failure at that moment."""
+_LONG_NUMBER_DIGITS = 12
 
 _CALL = """
 select agentmill.review_candidate(
@@ -65,11 +67,12 @@ def read_reviews(warehouse: Warehouse) -> pl.DataFrame:
 def review_candidate(warehouse: Warehouse, review: Review, sanitizer: Sanitizer) -> int:
     """Enter a review and return its id; the tables follow when they are derived next. Raises ReviewError.
 
-    The reason is sanitized as texts of logs are, and so is every text of a fixture.
+    Reason and name are sanitized as texts of logs are, and so are the texts, keys and long numbers of a fixture.
     """
-    reason = sanitizer.sanitize_texts(pl.Series([review.reason])).item()
-    fixture = None if review.fixture is None else json.dumps(_sanitized(review.fixture, sanitizer))
-    told = {name: getattr(review, name) for name in Review.__slots__} | {"reason": reason, "fixture": fixture}
+    reason, by = sanitizer.sanitize_texts(pl.Series([review.reason, review.reviewed_by]))
+    fixture = None if review.fixture is None else json.dumps(_sanitize_json(review.fixture, sanitizer))
+    given = {name: getattr(review, name) for name in Review.__slots__}
+    told = given | {"reason": reason, "reviewed_by": by, "fixture": fixture}
     try:
         with warehouse.connect() as connection, connection.transaction():
             row = connection.execute(_CALL, told).fetchone()
@@ -79,10 +82,36 @@ def review_candidate(warehouse: Warehouse, review: Review, sanitizer: Sanitizer)
     return int(row[0])
 
 
-def _sanitized(content: Any, sanitizer: Sanitizer) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """The content with its texts sanitized; keys are names, and stay."""
+def _sanitize_json(content: Any, sanitizer: Sanitizer) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The content with its texts sanitized, its keys too, and numbers as long as those of cards."""
     if isinstance(content, dict):
-        return {key: _sanitized(value, sanitizer) for key, value in content.items()}
+        return _sanitize_object(content, sanitizer)
     if isinstance(content, list):
-        return [_sanitized(value, sanitizer) for value in content]
-    return sanitizer.sanitize_texts(pl.Series([content])).item() if isinstance(content, str) else content
+        return [_sanitize_json(value, sanitizer) for value in content]
+    if isinstance(content, str):
+        return sanitizer.sanitize_texts(pl.Series([content])).item()
+    return _sanitize_number(content, sanitizer) if isinstance(content, int | float) else content
+
+
+def _sanitize_object(content: dict[str, Any], sanitizer: Sanitizer) -> dict[str, Any]:
+    """No member is lost: of keys that have become the same, all but the first are numbered."""
+    told: dict[str, Any] = {}
+    for key, value in content.items():
+        name = sanitized = sanitizer.sanitize_texts(pl.Series([key])).item()
+        number = 1
+        while name in told or (name != key and name in content):
+            number += 1
+            name = f"{sanitized} {number}"
+        told[name] = _sanitize_json(value, sanitizer)
+    return told
+
+
+def _sanitize_number(number: float, sanitizer: Sanitizer) -> Any:  # noqa: ANN401 - a number, or a text instead
+    """The number itself, unless it is a long whole one in which the sanitizer finds something."""
+    if isinstance(number, bool) or (isinstance(number, float) and not number.is_integer()):
+        return number
+    digits = str(int(number))
+    if len(digits.removeprefix("-")) < _LONG_NUMBER_DIGITS:
+        return number
+    sanitized = sanitizer.sanitize_texts(pl.Series([digits])).item()
+    return number if sanitized == digits else sanitized

@@ -131,7 +131,7 @@ def derive_cases(evidence: Evidence, agent_of: dict[str, str | None]) -> pl.Data
             continue
         scored = scores.get(case_id, _NOTHING)
         approved = approval or {"reviewed_at": candidate["state_since"], "reviewed_by": candidate["reviewed_by"]}
-        retirement = _newer(retirements.get(case_id), approval)
+        retirement = _newer(retirements.get(case_id), approval) if candidate["state"] == RETIRED else None
         state, reason = _state(candidate, scored, retirement, is_resolved=candidate["cluster_id"] in resolved)
         rows.append(
             {

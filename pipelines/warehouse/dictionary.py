@@ -70,6 +70,8 @@ class Relation:
     columns: Mapping[str, Definition]
     append_only: bool = False
     """Whether rows are only ever added: a trigger refuses all else, and loaders are granted no more."""
+    entered_by: str | None = None
+    """The function that rows are entered through, so that loaders are granted reading only."""
     security_barrier: bool = False
     """Whether the view hides rows that functions in a reader's question must not see either."""
 
@@ -125,6 +127,7 @@ class _RelationEntry(BaseModel):
     own: dict[str, Definition] = {}
     security_barrier: bool = False
     append_only: bool = False
+    entered_by: str | None = None
     privacy: Privacy = Privacy.PUBLIC
     """The class of every column that is not in a stricter one: rows of single people are closed as a whole."""
 
@@ -156,6 +159,8 @@ def load_dictionary() -> Dictionary:
 def parse_dictionary(content: object) -> Dictionary:
     """Make a dictionary of the content of its file. Raises DictionaryError, pydantic.ValidationError."""
     given = _Content.model_validate(content)
+    if unknown := sorted({one.entered_by for one in given.tables.values() if one.entered_by} - given.functions.keys()):
+        raise DictionaryError(f"there is no function {', '.join(unknown)}: mend `entered_by` in {DICTIONARY_FILE}")
     relations = [
         _relation(name, entry, given.columns, is_view=is_view)
         for entries, is_view in ((given.tables, False), (given.views, True))
@@ -183,7 +188,17 @@ def _relation(name: str, entry: _RelationEntry, shared: Mapping[str, Definition]
         raise DictionaryError(f"{name} has no column {', '.join(idle)}: remove it from its `own` in {DICTIONARY_FILE}")
     grain = entry.grain or _first_line(schema, "views", bare).removeprefix("One row per ")
     columns = {column: _at_least(entry.privacy, definition) for column, definition in columns.items()}
-    return Relation(schema, bare, is_view, grain, entry.use, columns, entry.append_only, entry.security_barrier)
+    return Relation(
+        schema,
+        bare,
+        is_view,
+        grain,
+        entry.use,
+        columns,
+        append_only=entry.append_only,
+        entered_by=entry.entered_by,
+        security_barrier=entry.security_barrier,
+    )
 
 
 def _at_least(privacy: Privacy, definition: Definition) -> Definition:

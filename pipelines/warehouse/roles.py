@@ -14,7 +14,7 @@ from psycopg import sql
 from pipelines.execution import Privacy
 from pipelines.record_types import RECORD_TYPES
 from pipelines.warehouse.connection import PARTITIONS, SCHEMA, SQL_FOLDER, STAGING
-from pipelines.warehouse.dictionary import Dictionary, load_dictionary
+from pipelines.warehouse.dictionary import Dictionary, Relation, load_dictionary
 
 OWNER, LOADER = "agentmill_owner", "agentmill_loader"
 ANALYST, ONCALL, PRIVACY = "agentmill_analyst", "agentmill_oncall", "agentmill_privacy"
@@ -167,8 +167,8 @@ def _wanted(connection: psycopg.Connection) -> Iterator[Grant]:
     for schema, name, is_view, owner, columns in connection.execute(_RELATIONS, [_schemas(known)]).fetchall():
         relation = known.relations.get((schema, name))
         if owner != LOADER:
-            writes = _READS if is_view else _ADDS if relation and relation.append_only else _WRITES
-            yield from (Grant("table", schema, name, "", LOADER, privilege) for privilege in writes)
+            granted = _loaders_may(relation, is_view=is_view)
+            yield from (Grant("table", schema, name, "", LOADER, privilege) for privilege in granted)
         defined = relation.columns if relation else {}
         for role, classes in READS.items():
             seen = [column for column in columns if column in defined and defined[column].privacy in classes]
@@ -179,6 +179,13 @@ def _wanted(connection: psycopg.Connection) -> Iterator[Grant]:
             told = known.functions[name].roles
             callers = (LOADER, *READS) if told is None else told
             yield from (Grant("routine", SCHEMA, signature, "", role, "EXECUTE") for role in callers)
+
+
+def _loaders_may(relation: Relation | None, *, is_view: bool) -> tuple[str, ...]:
+    """What loaders may do with a table or view that is not theirs."""
+    if is_view or (relation and relation.entered_by):
+        return _READS
+    return _ADDS if relation and relation.append_only else _WRITES
 
 
 def _held(connection: psycopg.Connection) -> Iterator[Grant]:

@@ -2,7 +2,8 @@
 --
 -- `cluster_id` is any signature of the failure, or the first characters of one, at least six. `action` is resolve,
 -- reopen, mute or unmute. It holds from `effective_at` on (now), in one environment or in all. Nothing is ever changed or
--- taken back: decide something else instead. States follow with the next run, at once where the command line is used.
+-- taken back: decide something else instead. All signatures that the failure has at the moment are kept with it. States
+-- follow with the next run, at once where the command line is used.
 create function agentmill.decide_failure(
     cluster_id text,
     action text,
@@ -67,10 +68,18 @@ begin
         end if;
     end if;
     insert into agentmill.failure_decisions as entry (
-        effective_at, decided_by, cluster_id, environment, action, fixed_in_version, muted_until, until_escalating, reason
+        effective_at, decided_by, cluster_id, signature_ids, environment, action, fixed_in_version, muted_until,
+        until_escalating, reason
     )
     values (
-        starts_at, decide_failure.decided_by, clusters[1], decide_failure.environment, decide_failure.action,
+        starts_at, decide_failure.decided_by, clusters[1],
+        array(
+            select known.signature_id
+            from agentmill.failure_cluster_signatures as known
+            where known.cluster_id = clusters[1]
+            order by known.signature_id collate "C"
+        ),
+        decide_failure.environment, decide_failure.action,
         decide_failure.fixed_in_version, decide_failure.muted_until, coalesce(decide_failure.until_escalating, false),
         decide_failure.reason
     )

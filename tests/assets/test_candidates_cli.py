@@ -1,6 +1,7 @@
 """`agentmill candidates`, `failures why`, `failures shadow` and the jobs of decisions, over real published facts."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -17,6 +18,8 @@ from pipelines.publication import publish_derived
 from pipelines.regression import refresh
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_warehouse
+from pipelines.warehouse.ledger import BusyError
+from pipelines.warehouse.roles import ONCALL
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 TABLE = "could not open the table {} of the shop"
@@ -122,6 +125,51 @@ def test_what_a_person_can_mend_is_told_in_a_sentence(agentmill, struck, words, 
     assert refused.exit_code == 2
     assert why in refused.stderr
     assert "Traceback" not in refused.output
+
+
+REVIEWED = "select reviewed_by, action from agentmill.candidate_reviews"
+
+
+def test_on_call_reviews_although_it_may_not_write_the_tables(agentmill, struck, tmp_path):
+    candidate_id = listed(agentmill)["the disk of <email> is full"][0]
+    warehouse = open_warehouse(load_settings())
+    name = f"agentmill_reviewer_{os.getpid()}"
+    with warehouse.connect() as connection:
+        connection.execute(f"create role {name} login")
+        connection.execute(f"grant {ONCALL} to {name}")
+    url = warehouse.libpq_url.replace("postgres:", f"{name}:")
+    try:
+        struck.write_text(json.dumps(json.loads(struck.read_text()) | {"database_url": url}))
+        done = agentmill("candidates", "approve", candidate_id, "-r", "it comes back", "--by", "kim")
+        assert done.exit_code == 0, done.output
+        assert "It is entered; the tables follow with the next run (permission denied" in done.stderr
+        written = agentmill("cases", "write")
+        assert written.exit_code == 1
+        assert "Cases are written by members of agentmill_loader (permission denied" in written.stderr
+    finally:
+        with warehouse.connect() as connection:
+            connection.execute(f"drop owned by {name} cascade")
+            connection.execute(f"drop role {name}")
+    assert warehouse.read(REVIEWED).rows() == [("kim", "approve")]
+    assert not [*(tmp_path / "state" / "cases").glob("*.json")]
+
+
+def test_a_review_is_entered_while_another_process_derives(agentmill, struck, monkeypatch):
+    candidate_id = listed(agentmill)["the disk of <email> is full"][0]
+
+    def busy(*_):
+        raise BusyError("failure_clusters is being loaded")
+
+    monkeypatch.setattr("assets.entering.refresh", busy)
+    done = agentmill("candidates", "reject", candidate_id, "-r", "harmless", "--by", "kim")
+    assert done.exit_code == 0, done.output
+    assert "It is entered; the tables follow with the next run (failure_clusters is being loaded)." in done.stderr
+    assert open_warehouse(load_settings()).read(REVIEWED).rows() == [("kim", "reject")]
+    monkeypatch.setattr("pipelines.failures.fingerprint.RULES_VERSION", 99)
+    adopted = agentmill("failures", "adopt", "-r", "looked at")
+    assert adopted.exit_code == 0, adopted.output
+    assert "It is entered" in adopted.stderr
+    assert "4 signatures lead to their successors" in adopted.stdout
 
 
 def test_why_a_failure_is_what_it_is_and_why_two_are_not_one(agentmill, struck):

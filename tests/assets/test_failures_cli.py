@@ -171,7 +171,7 @@ def test_a_person_on_call_decides_and_states_follow_with_the_next_run(failures, 
         assert disk in failures("list").stdout
         done = failures("resolve", disk, "-r", "done", "--by", "ann")
         assert done.exit_code == 0, done.output
-        assert "It is decided; states follow with the next run (permission denied" in done.stderr
+        assert "It is entered; the tables follow with the next run (permission denied" in done.stderr
         decided = known.read("select decided_by, database_user from agentmill.failure_decisions").rows()
         assert decided == [("ann", name)]
     finally:
@@ -188,9 +188,9 @@ def test_a_decision_holds_where_states_cannot_be_derived_at_once(failures, known
     def busy(*_):
         raise BusyError("failure_clusters is being loaded")
 
-    monkeypatch.setattr("assets.failures_cli.refresh", busy)
+    monkeypatch.setattr("assets.entering.refresh", busy)
     disk = next(one for title, one in ids(failures).items() if "disk" in title)
     done = failures("resolve", disk, "-r", "done")
     assert done.exit_code == 0
-    assert "It is decided; states follow with the next run (failure_clusters is being loaded)." in done.stderr
+    assert "It is entered; the tables follow with the next run (failure_clusters is being loaded)." in done.stderr
     assert known.read("select count(*) from agentmill.failure_decisions").item() == 1

@@ -36,7 +36,7 @@ def build_case(**overrides):
         "what_failed": "the disk is full",
         "input": {"fixture": {"prompt": "broken"}},
         "contract": {"must_not": {"signature_ids": [CLUSTER]}},
-        "controls": [{"execution_id": "r1", "input": {"structures": [STRUCTURE]}}],
+        "controls": [{"input": {"structures": [STRUCTURE]}}],
         "repetitions": 1,
         "is_blocking": True,
         "reviewed_by": "ann",
@@ -106,6 +106,7 @@ def review_row(**overrides):
         "reviewed_at": at(3),
         "reviewed_by": "ann",
         "candidate_id": CASE_ID,
+        "signature_ids": [CLUSTER],
         "action": "approve",
         "reason": "it came back",
     }

@@ -1,8 +1,11 @@
 import json
+import os
 import random
 
+import psycopg
 import pytest
 from conftest import as_frame
+from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 from regression_builders import (
     CASE_ID,
@@ -22,8 +25,10 @@ from pipelines.execution import EXECUTION
 from pipelines.regression.case_file import BrokenCase, Case, read_cases, write_cases
 from pipelines.regression.case_table import publish_cases
 from pipelines.regression.cases import build_cases
+from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.ledger import Load
 from pipelines.warehouse.publish import publish_partition
+from pipelines.warehouse.roles import ONCALL
 
 OTHER = "fedcba9876543210"
 
@@ -71,6 +76,13 @@ def approved(warehouse):
     return build
 
 
+def approve_again(warehouse, day, **given):
+    """Another approval, and the candidate as it then is."""
+    insert(warehouse, "candidate_reviews", review_row(reviewed_at=at(day), **given))
+    with warehouse.connect() as connection:
+        connection.execute("update agentmill.regression_candidates set state_since = %s", [at(day)])
+
+
 def test_an_approved_candidate_is_a_case_and_no_other_is(warehouse, approved):
     insert(warehouse, "failure_clusters", cluster_row(cluster_id=OTHER, signature_ids=[OTHER]))
     insert(
@@ -110,11 +122,35 @@ def test_without_a_fixture_the_input_is_the_structures_that_failed(approved):
 
 def test_the_fixture_of_the_last_approval_wins(warehouse, approved):
     approved(review={"fixture": {"prompt": "one"}})
-    insert(
-        warehouse, "candidate_reviews", review_row(reviewed_by="bob", reviewed_at=at(4), fixture={"prompt": HOSTILE})
-    )
+    approve_again(warehouse, 4, reviewed_by="bob", fixture={"prompt": HOSTILE})
     (case,) = build_cases(warehouse)
     assert (case.input.fixture, case.input.structures, case.reviewed_by) == ({"prompt": HOSTILE}, (), "bob")
+
+
+def test_an_approval_without_a_fixture_keeps_the_one_there_is(warehouse, approved):
+    approved(review={"fixture": {"prompt": "one"}})
+    approve_again(warehouse, 4, reviewed_by="bob", reason="it may stop no release")
+    (case,) = build_cases(warehouse)
+    assert (case.input.fixture, case.reviewed_by, case.reason) == ({"prompt": "one"}, "bob", "it may stop no release")
+
+
+@pytest.mark.parametrize("fixture", [{}, [], 0, False, ""])
+def test_a_fixture_may_be_empty(approved, fixture):
+    case = approved(review={"fixture": Jsonb(fixture)})
+    assert case.input.fixture == fixture
+    assert case.input.structures == ()
+
+
+def test_the_approval_that_holds_is_told_and_no_later_one_that_was_taken_back(warehouse, approved):
+    approved()
+    insert(warehouse, "failure_cluster_signatures", member_row(signature_id=OTHER))
+    insert(
+        warehouse,
+        "candidate_reviews",
+        review_row(candidate_id=f"rc_{OTHER}", reviewed_at=at(4), reviewed_by="bob", fixture={"of": "another"}),
+    )
+    (case,) = build_cases(warehouse)
+    assert (case.reviewed_by, case.input.fixture) == ("ann", None)
 
 
 def test_a_cluster_that_took_another_in_is_tested_under_all_signatures(warehouse, approved):
@@ -125,11 +161,24 @@ def test_a_cluster_that_took_another_in_is_tested_under_all_signatures(warehouse
     assert case.reason == "it came back"
 
 
+def test_what_was_merged_into_a_case_is_tested_with_it_and_what_only_was_is_not(warehouse, approved):
+    approved()
+    for number, state in enumerate(("merged", "proposed")):
+        cluster_id = f"{OTHER}{number}"
+        insert(warehouse, "failure_clusters", cluster_row(cluster_id=cluster_id, signature_ids=[cluster_id]))
+        insert(warehouse, "failure_cluster_signatures", member_row(signature_id=cluster_id, cluster_id=cluster_id))
+        row = candidate_row(candidate_id=f"rc_{cluster_id}", cluster_id=cluster_id, state=state, merged_into=CASE_ID)
+        insert(warehouse, "regression_candidates", row)
+    (case,) = build_cases(warehouse)
+    assert case.contract.must_not.signature_ids == (CLUSTER, f"{OTHER}0")
+
+
 def test_controls_are_successes_nearest_to_what_failed_and_of_these_the_newest(approved):
     case = approved(
         executions=[
             execution_row("same-old", event_time=at(1)),
-            execution_row("same-new", event_time=at(1.5)),
+            execution_row("same-new", event_time=at(1.5), input_bytes=2),
+            execution_row("after-the-approval", event_time=at(3.1), input_bytes=3),
             execution_row("near", input_shape="{prompt:str(10-99),tools:[]}"),
             execution_row("far-old", input_shape="text(2-9)", event_time=at(1.2)),
             execution_row("far-new", input_shape="html(2-9)", event_time=at(1.6)),
@@ -138,8 +187,8 @@ def test_controls_are_successes_nearest_to_what_failed_and_of_these_the_newest(a
             execution_row("failed", status="failed", input_shape="{a:int}", event_time=at(2)),
         ],
     )
-    assert [one.execution_id for one in case.controls] == ["same-new", "near", "far-new"]
-    assert case.controls[1].input.structures[0].input_shape == "{prompt:str(10-99),tools:[]}"
+    told = [(one.input.structures[0].input_shape, one.input.structures[0].input_bytes) for one in case.controls]
+    assert told == [("{prompt:str(10-99)}", 2), ("{prompt:str(10-99),tools:[]}", 90), ("html(2-9)", 90)]
 
 
 def test_a_failure_of_the_provider_asks_for_retries_that_end(approved):
@@ -159,6 +208,69 @@ def test_a_failure_that_no_retry_helps_is_not_retried(approved):
 def test_a_case_whose_executions_are_gone_is_still_one(approved):
     case = approved(candidate={"evidence_execution_ids": ["gone"]})
     assert (case.agent.id, case.input.structures, case.controls) == (None, (), ())
+
+
+def test_what_a_case_is_run_on_outlives_its_executions_and_newer_ones(warehouse, approved, tmp_path):
+    approved(executions=[execution_row("s1", duration_ms=50_000)], candidate={"kind": "resilience"})
+    publish_cases(warehouse, tmp_path)
+    before = (tmp_path / f"{CASE_ID}.json").read_bytes()
+    publish_executions(warehouse, execution_row("s2", event_time=at(0.5), input_shape="{prompt:str(10-99),a:int}"))
+    with warehouse.connect() as connection:
+        connection.execute("delete from agentmill.executions where execution_id <> 's2'")
+    (row,) = publish_cases(warehouse, tmp_path).to_dicts()
+    assert (tmp_path / f"{CASE_ID}.json").read_bytes() == before
+    assert (row["agent_id"], row["state"], row["state_reason"]) == ("a1", "active", "approved by ann: it came back")
+    (case,) = read_cases(tmp_path)
+    assert (len(case.input.structures), len(case.controls)) == (1, 1)
+    kept = warehouse.read("select concat(regression_case_inputs) from agentmill.regression_case_inputs").item()
+    assert "f1" not in kept
+    assert "s1" not in kept
+
+
+def test_what_was_chosen_under_an_older_id_of_a_case_still_counts(warehouse, approved, tmp_path):
+    approved()
+    publish_cases(warehouse, tmp_path)
+    earlier = "0000000000000000"
+    insert(warehouse, "failure_clusters", cluster_row(cluster_id=earlier, signature_ids=[earlier, CLUSTER]))
+    insert(warehouse, "failure_cluster_signatures", member_row(signature_id=earlier, cluster_id=earlier))
+    with warehouse.connect() as connection:
+        connection.execute("update agentmill.failure_cluster_signatures set cluster_id = %s", [earlier])
+        connection.execute(
+            "update agentmill.regression_candidates set candidate_id = 'rc_' || %s, cluster_id = %s, "
+            "evidence_execution_ids = '{gone}'",
+            [earlier] * 2,
+        )
+    (row,) = publish_cases(warehouse, tmp_path).to_dicts()
+    assert (row["case_id"], row["agent_id"]) == (f"rc_{earlier}", "a1")
+    assert warehouse.read("select case_id from agentmill.regression_case_inputs").to_series().to_list() == [CASE_ID]
+
+
+def test_a_case_that_can_be_run_on_nothing_says_so_until_it_has_a_fixture(warehouse, approved, tmp_path):
+    approved(candidate={"evidence_execution_ids": ["gone"]})
+    (row,) = publish_cases(warehouse, tmp_path).to_dicts()
+    assert row["state_reason"].endswith("; there is no input to run it on: approve it once more with a fixture")
+    assert warehouse.read("select count(*) from agentmill.regression_case_inputs").item() == 0
+    approve_again(warehouse, 4, fixture={"prompt": "one"})
+    (row,) = publish_cases(warehouse, tmp_path).to_dicts()
+    assert "no input" not in row["state_reason"]
+
+
+def test_who_may_not_write_cases_writes_no_file(warehouse, approved, tmp_path):
+    approved()
+    publish_cases(warehouse, tmp_path / "mine")
+    name = f"agentmill_reader_{os.getpid()}"
+    with warehouse.connect() as connection:
+        connection.execute(f"create role {name} login")
+        connection.execute(f"grant {ONCALL} to {name}")
+    try:
+        reader = Warehouse(warehouse.libpq_url.replace("postgres:", f"{name}:"))
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            publish_cases(reader, tmp_path / "theirs")
+    finally:
+        with warehouse.connect() as connection:
+            connection.execute(f"drop owned by {name} cascade")
+            connection.execute(f"drop role {name}")
+    assert not (tmp_path / "theirs").exists()
 
 
 def test_the_same_tables_make_the_same_bytes(warehouse, approved, tmp_path):

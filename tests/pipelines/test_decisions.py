@@ -21,6 +21,7 @@ PAST = datetime(2026, 3, 10, 12, tzinfo=UTC)
 APPEND_ONLY = (
     "candidate_reviews",
     "failure_decisions",
+    "regression_case_inputs",
     "regression_result_files",
     "regression_results",
     "signature_aliases",
@@ -153,6 +154,18 @@ def test_a_reason_is_sanitized(known):
     assert "asked" in reason
 
 
+def test_names_and_versions_are_sanitized_too(known):
+    decide(known, "fs_aaaa1", "resolve", "bob@example.org", "why", fixed_in_version="1.2 of bob@example.org")
+    (row,) = read_decisions(known).to_dicts()
+    assert (row["decided_by"], row["fixed_in_version"]) == ("<email>", "1.2 of <email>")
+
+
+def test_a_decision_keeps_all_signatures_that_its_failure_has(known):
+    decide(known, "fs_aaaa2", "mute", "ann", "noise")
+    kept = known.read("select cluster_id, signature_ids from agentmill.failure_decisions").row(0)
+    assert kept == ("fs_aaaa1", ["fs_aaaa1", "fs_aaaa2"])
+
+
 def test_decisions_count_in_the_order_of_the_times_from_which_they_hold(known):
     decide(known, "fs_aaaa1", "resolve", "ann", "second", effective_at=PAST + timedelta(hours=1))
     decide(known, "fs_aaaa1", "resolve", "ann", "first", effective_at=PAST)
@@ -174,7 +187,11 @@ def test_clusters_that_became_one_keep_all_decisions(known):
 
 def test_what_was_entered_is_never_changed_not_even_by_the_owner(known):
     decide(known, "fs_aaaa1", "mute", "ann", "noise")
-    changeable = {"regression_results": "message", "regression_result_files": "problem"}
+    changeable = {
+        "regression_case_inputs": "agent_id",
+        "regression_results": "message",
+        "regression_result_files": "problem",
+    }
     for role, table in itertools.product((OWNER, "postgres"), APPEND_ONLY):
         with acting(known, role) as connection:
             for change in (
@@ -258,7 +275,15 @@ def test_on_call_reads_decisions_and_writes_them_through_the_function_alone(know
     with acting(known, ONCALL) as connection:
         assert connection.execute("select count(*) from agentmill.failure_decisions").fetchone() == (0,)
         with pytest.raises(DENIED):
-            put(connection, "failure_decisions", decided_by="ann", cluster_id="x", action="mute", reason="x")
+            put(
+                connection,
+                "failure_decisions",
+                decided_by="ann",
+                cluster_id="x",
+                signature_ids=["x"],
+                action="mute",
+                reason="x",
+            )
 
 
 def test_loaders_add_to_such_tables_and_may_do_nothing_else(known):
@@ -269,7 +294,8 @@ def test_loaders_add_to_such_tables_and_may_do_nothing_else(known):
                 "as privilege where has_table_privilege(%s, privilege)",
                 [f"agentmill.{table}"],
             ).fetchone()
-            assert held == (["select", "insert"],), table
+            through_function = table in {"candidate_reviews", "failure_decisions"}
+            assert held == ((["select"] if through_function else ["select", "insert"]),), table
     with known.connect() as connection:
         connection.execute(f"grant update, delete on agentmill.failure_decisions to {LOADER}")
         assert len(plan_roles(connection)) == 2
@@ -283,5 +309,8 @@ def test_a_function_may_name_its_callers_and_no_others():
     for given, expected in (({}, None), ({"roles": []}, ()), ({"roles": [ONCALL]}, (ONCALL,))):
         known = parse_dictionary({**content, "functions": {"decide_failure": {**entry, **given}}})
         assert known.functions["decide_failure"].roles == expected
+    entered = {"tables": {"decided": {"grain": "decision", "entered_by": "decide_failure"}}}
+    with pytest.raises(DictionaryError, match="there is no function decide_failure"):
+        parse_dictionary({**content, **entered, "functions": {}})
     with pytest.raises((DictionaryError, ValueError), match="agentmill_loader"):
         parse_dictionary({**content, "functions": {"decide_failure": {**entry, "roles": ["everybody"]}}})

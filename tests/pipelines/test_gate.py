@@ -78,7 +78,7 @@ def test_the_reason_names_the_case_and_the_parts():
 def test_a_case_that_does_not_block_or_is_retired_does_not_gate():
     bad = {"outcome": "fail"}
     assert judged(bad, candidates=({"is_blocking": False},)).passes
-    assert judged(bad, reviews=({}, {"action": "retire"})).passes
+    assert judged(bad, reviews=({}, {"action": "retire"}), candidates=({"state": "retired"},)).passes
     assert judged(bad, candidates=({"state": "proposed"},)).passes
 
 

@@ -80,9 +80,9 @@ class World:
         """A person resolved a failure in the middle of the period."""
         with self.warehouse.connect() as connection:
             connection.execute(
-                "insert into agentmill.failure_decisions (decided_at, effective_at, decided_by, cluster_id, action, "
-                "reason) values (%s, %s, 'kim', %s, 'resolve', 'we pay for more')",
-                [datetime(2025, 3, 9).astimezone()] * 2 + [cluster_id],
+                "insert into agentmill.failure_decisions (decided_at, effective_at, decided_by, cluster_id, "
+                "signature_ids, action, reason) values (%s, %s, 'kim', %s, array[%s], 'resolve', 'we pay for more')",
+                [datetime(2025, 3, 9).astimezone()] * 2 + [cluster_id] * 2,
             )
 
     def derive(self):

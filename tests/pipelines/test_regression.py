@@ -18,11 +18,12 @@ from pipelines.failures import (
     signature_facts,
 )
 from pipelines.failures.classify import CATEGORIES
+from pipelines.failures.derived import CLUSTER_SIGNATURES
 from pipelines.publication import publish_derived
 from pipelines.regression import publish_candidates
 from pipelines.regression.candidates import CANDIDATE, Evidence, derive_candidates
 from pipelines.regression.priority import prioritise
-from pipelines.regression.reviews import REVIEW, Review, ReviewError, review_candidate
+from pipelines.regression.reviews import REVIEW, Review, ReviewError, read_reviews, review_candidate
 from pipelines.regression.strikes import STRIKES, WINDOW, find_strike
 from pipelines.settings import FailureSettings
 
@@ -55,15 +56,17 @@ def facts(*rows):
     return signature_facts(as_frame(list(rows), EXECUTION))
 
 
-def candidates(facts, reviews=(), muted=(), covered=(), policy="gated", as_of=END):
+def candidates(facts, reviews=(), muted=(), covered=(), policy="gated", active_days=50):
     """Candidates of some facts; reviews are (day, action, more) about the only cluster."""
-    clusters = derive_clusters(History(facts, EXECUTION_COUNTS.to_frame()))[CLUSTERS]
+    tables = derive_clusters(History(facts, EXECUTION_COUNTS.to_frame()))
+    clusters = tables[CLUSTERS]
     told = [
         {
             "review_id": number,
             "reviewed_at": at(day),
             "reviewed_by": "kim",
             "candidate_id": f"rc_{clusters['signature_ids'][0][-1]}",
+            "signature_ids": [clusters["signature_ids"][0][-1]],
             "action": action,
             "is_blocking": True,
             "reason": "why",
@@ -74,10 +77,12 @@ def candidates(facts, reviews=(), muted=(), covered=(), policy="gated", as_of=EN
     evidence = Evidence(
         facts=facts,
         clusters=clusters,
+        signatures=tables[CLUSTER_SIGNATURES],
         states=pl.DataFrame([(one, "muted", "too loud") for one in muted], schema=STATES, orient="row"),
         reviews=pl.DataFrame(told, schema=REVIEW) if told else REVIEW.to_frame(),
         covered=frozenset(covered),
-        as_of=as_of,
+        active_days=[(START + timedelta(days=day)).date() for day in range(active_days)],
+        as_of=END,
     )
     return derive_candidates(evidence, policy)
 
@@ -145,10 +150,15 @@ SCENARIOS = {
     "muted, it waits": ([0, 1, 2], {"is_muted": True}, "held"),
     "covered by its source's own test, it waits": ([0, 1, 2], {"covered": ["r0-1"]}, "held"),
     "approved, it covers its failure": ([0, 1, 2, 30, 31, 32], {"reviews": [(3, "approve", {})]}, "approved"),
-    "merged, another covers it": ([0, 1, 2], {"reviews": [(3, "merge", {"merged_into": "rc_x"})]}, "merged"),
+    "merged into what is no candidate, it asks again": (
+        [0, 1, 2],
+        {"reviews": [(3, "merge", {"merged_into": "rc_x"})]},
+        "proposed",
+    ),
     "retired by a person": ([0, 1, 2], {"reviews": [(3, "approve", {}), (9, "retire", {})]}, "retired"),
     "reopened, it is proposed again": ([0, 1, 2], {"reviews": [(3, "reject", {}), (4, "reopen", {})]}, "proposed"),
-    "gone for sixty days, it retires by itself": ([0, 1, 2], {"as_of": at(62.1)}, "retired"),
+    "not seen on sixty days with executions, it retires by itself": ([0, 1, 2], {"active_days": 63}, "retired"),
+    "not seen on fifty-nine, it does not": ([0, 1, 2], {"active_days": 62}, "proposed"),
     "to the letter, a mute does not hold it": ([0, 1, 2], {"is_muted": True, "policy": "three_strikes"}, "proposed"),
 }
 
@@ -192,6 +202,97 @@ def test_a_rejected_one_comes_back_where_it_did_not_happen_before(place, value):
     assert few["state"] == "rejected"
     late = one(*before, *(failed(day, 1, **{place: value}) for day in (0, 1, 2)), reviews=[(3, "reject", {})])
     assert late["state"] == "rejected", "what is told late was there when it was rejected"
+
+
+@pytest.mark.parametrize(("burst", "state"), [(40, "proposed"), (12, "rejected")])
+def test_a_rejected_one_comes_back_whenever_a_week_is_three_times_as_bad(burst, state):
+    steady = [failed(day) for day in range(20)]
+    worse = [failed(18 + number / 100, number) for number in range(burst)]
+    told = one(*steady, *worse, reviews=[(10, "reject", {})])
+    assert told["state"] == state
+    if state == "proposed":
+        assert told["state_since"].date() == at(18).date()
+        assert "times a day in the week up to 2026-03-19, before 1.0 times" in told["state_reason"]
+
+
+def test_a_burst_of_before_its_rejection_does_not_bring_it_back():
+    burst = [failed(9 + number / 100, number) for number in range(60)]
+    told = one(*burst, *(failed(day) for day in (11, 12, 13)), reviews=[(10, "reject", {})])
+    assert told["state"] == "rejected"
+
+
+WORDS = ("the disk is full", "no fuel is left", "a map of the city is bad")
+"""Of three failures that are not one."""
+
+
+def of_three(*reviews, days=((0, 1, 2),) * 3):
+    """State, target and reason of three candidates by their number; reviews are (number, day, action, into)."""
+    rows = [failed(day, place, WORDS[place]) for place, of_one in enumerate(days) for day in of_one]
+    tables = derive_clusters(History(facts(*rows), EXECUTION_COUNTS.to_frame()))
+    ids = {facts(failed(0, 0, text))["signature_id"][0]: number for number, text in enumerate(WORDS)}
+    names = {number: signature_id for signature_id, number in ids.items()}
+    told = [
+        {
+            "review_id": number,
+            "reviewed_at": at(day),
+            "reviewed_by": "kim",
+            "candidate_id": f"rc_{names[of]}",
+            "signature_ids": [names[of]],
+            "action": action,
+            "merged_into": None if into is None else f"rc_{names[into]}",
+            "is_blocking": True,
+            "reason": "why",
+        }
+        for number, (of, day, action, into) in enumerate(reviews)
+    ]
+    evidence = Evidence(
+        facts=facts(*rows),
+        clusters=tables[CLUSTERS],
+        signatures=tables[CLUSTER_SIGNATURES],
+        states=STATES.to_frame(),
+        reviews=pl.DataFrame(told, schema=REVIEW),
+        covered=frozenset(),
+        active_days=[],
+        as_of=END,
+    )
+    return {
+        ids[row["cluster_id"]]: (
+            row["state"],
+            None if row["merged_into"] is None else ids[row["merged_into"].removeprefix("rc_")],
+            row["state_reason"],
+        )
+        for row in derive_candidates(evidence).iter_rows(named=True)
+    }
+
+
+def test_a_merger_leads_to_the_end_of_its_chain():
+    told = of_three((2, 3, "approve", None), (0, 4, "merge", 1), (1, 5, "merge", 2))
+    assert {number: one[:2] for number, one in told.items()} == {
+        0: ("merged", 2),
+        1: ("merged", 2),
+        2: ("approved", None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("reviews", "why"),
+    [
+        ([(0, 4, "merge", 1), (1, 5, "reject", None)], " is rejected"),
+        ([(0, 4, "merge", 1), (1, 5, "retire", None)], " is retired"),
+        ([(0, 4, "merge", 1), (1, 5, "merge", 0)], "the mergers from there lead nowhere"),
+        ([(0, 4, "merge", 1), (1, 5, "merge", 2), (2, 6, "merge", 1)], "the mergers from there lead nowhere"),
+    ],
+)
+def test_what_was_merged_into_nothing_asks_again_and_says_why(reviews, why):
+    state, into, reason = of_three((0, 3, "approve", None), *reviews)[0]
+    assert (state, into) == ("proposed", None)
+    assert "by kim before (why), but " in reason
+    assert reason.endswith(why)
+
+
+def test_what_was_merged_into_what_no_longer_strikes_asks_again():
+    state, _, reason = of_three((0, 4, "merge", 1), days=((0, 1, 2), (0, 1), ()))[0]
+    assert (state, reason.endswith("is no candidate any more")) == ("proposed", True)
 
 
 def test_a_providers_failure_asks_for_resilience():
@@ -312,6 +413,72 @@ def test_what_cannot_be_entered_is_refused_with_a_sentence(struck, said, why):
     with pytest.raises(ReviewError, match=why.replace("(", r"\(")):
         review_candidate(struck, Review(**review), DEFAULT)
     assert struck.read("select count(*) from agentmill.candidate_reviews").item() == 0
+
+
+@pytest.fixture
+def two_struck(warehouse, prices):
+    """Two candidates; returns the warehouse and the ids."""
+    for number in range(3):
+        rows = [failed(number, number), failed(number, 10 + number, "no fuel is left")]
+        publish_derived(enter_day(warehouse, at(number).date(), as_frame(rows, EXECUTION)), warehouse, prices)
+    publish_clusters(warehouse)
+    return warehouse, publish_candidates(warehouse)["candidate_id"].sort().to_list()
+
+
+def say(warehouse, candidate_id, action, **given):
+    number = review_candidate(warehouse, Review(candidate_id, action, "kim", "why", **given), DEFAULT)
+    publish_candidates(warehouse)
+    return number
+
+
+def test_a_merger_by_which_a_test_would_vanish_is_refused(two_struck):
+    warehouse, (one, other) = two_struck
+    with warehouse.connect() as connection:
+        connection.execute(
+            "insert into agentmill.failure_cluster_signatures values ('former', %s, null, 0)", [one.removeprefix("rc_")]
+        )
+    with pytest.raises(ReviewError, match=f"merged into itself: {one} and rc_former are one failure"):
+        say(warehouse, one, "merge", merged_into="rc_former")
+    say(warehouse, one, "approve")
+    with pytest.raises(ReviewError, match=f"rc_former is approved and {other} is not: approve that first"):
+        say(warehouse, "rc_former", "merge", merged_into=other)
+    say(warehouse, other, "reject")
+    with pytest.raises(ReviewError, match=f"{other} is rejected: merge into a candidate that is proposed or approved"):
+        say(warehouse, one, "merge", merged_into=other)
+    say(warehouse, other, "approve")
+    say(warehouse, one, "merge", merged_into=other)
+    with pytest.raises(ReviewError, match=f"{one} is merged: merge into"):
+        say(warehouse, other, "merge", merged_into=one)
+    states = warehouse.read("select candidate_id, state, merged_into from agentmill.regression_candidates order by 1")
+    assert states.rows() == [(one, "merged", other), (other, "approved", None)]
+
+
+def test_a_review_keeps_the_signatures_that_its_failure_has(two_struck):
+    warehouse, (one, _) = two_struck
+    signature_id = one.removeprefix("rc_")
+    with warehouse.connect() as connection:
+        connection.execute(
+            "insert into agentmill.failure_cluster_signatures values ('zz_former', %s, null, 0)", [signature_id]
+        )
+    say(warehouse, one, "reject")
+    assert read_reviews(warehouse)["signature_ids"].to_list() == [[signature_id, "zz_former"]]
+
+
+def test_keys_long_numbers_and_names_of_people_are_sanitized(struck):
+    candidate = publish_candidates(struck)["candidate_id"][0]
+    fixture = {
+        "me@example.org": 1,
+        "you@example.org": {"card": 4111111111111111, "same": 4111111111111111.0, "sum": 123456789012, "n": 1.5},
+        "<email> 2": True,
+    }
+    review_candidate(struck, Review(candidate, "approve", "kim@example.org", "why", fixture=fixture), DEFAULT)
+    ((kept, by),) = struck.read("select fixture::text, reviewed_by from agentmill.candidate_reviews").rows()
+    assert by == "<email>"
+    assert json.loads(kept) == {
+        "<email>": 1,
+        "<email> 3": {"card": "<card>", "same": "<card>", "sum": 123456789012, "n": 1.5},
+        "<email> 2": True,
+    }
 
 
 def test_a_catalogue_of_generation_failures_knows_six_categories(warehouse):

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 import psycopg
 import pytest
 from conftest import as_frame
+from regression_builders import CASE_ID, approve
 
 from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, CleanReceipt, StaleRawError, clean
 from pipelines.execution import EXECUTION
@@ -87,6 +88,23 @@ def test_everything_goes_when_its_time_has_come_and_not_a_day_earlier(days, lake
     assert "broke March" not in words
     assert len(words) == 3
     assert plan_retention(KEPT, lake, warehouse, TODAY) == []
+
+
+def test_cases_are_kept_before_and_what_follows_is_derived_once_executions_went(days, lake, warehouse):
+    approve(warehouse)
+    (failed, at) = warehouse.read(
+        "select execution_id, event_time from agentmill.executions where status = 'failed' order by event_time limit 1"
+    ).row(0)
+    with warehouse.connect() as connection:
+        connection.execute("update agentmill.regression_candidates set evidence_execution_ids = %s", [[failed]])
+    derived = []
+    months = RetentionSettings(executions_months=1, rollups_months=60)
+    retain(months, lake, warehouse, TODAY, derived.append)
+    assert derived == [warehouse]
+    kept = warehouse.read("select case_id, frozen_at > %s as is_later from agentmill.regression_case_inputs", [at])
+    assert kept.rows() == [(CASE_ID, True)]
+    retain(months, lake, warehouse, TODAY, derived.append)
+    assert len(derived) == 1
 
 
 def test_planning_changes_nothing_and_what_is_young_stays(days, lake, warehouse):

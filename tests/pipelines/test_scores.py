@@ -181,8 +181,13 @@ def test_what_a_person_retired_is_retired_until_it_is_approved_again():
     retire = {"action": "retire", "reviewed_by": "bob", "reason": "done"}
     case = case_of(reviews=({}, retire), candidates=({"state": "retired"},))
     assert (case["state"], case["state_reason"], case["approved_by"]) == ("retired", "done (bob)", "ann")
-    assert case_of(reviews=({}, retire))["state"] == "retired"
     assert case_of(reviews=({}, retire, {"reviewed_by": "eve"}))["state"] == "active"
+
+
+def test_a_case_outlives_the_retirement_of_what_became_part_of_it():
+    retire = {"action": "retire", "candidate_id": f"rc_{OTHER}"}
+    signatures = ((CLUSTER, CLUSTER), (OTHER, CLUSTER))
+    assert case_of(reviews=({}, retire), signatures=signatures)["state"] == "active"
 
 
 @pytest.mark.parametrize("state", ["proposed", "held", "rejected", "merged"])

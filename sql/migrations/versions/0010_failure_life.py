@@ -126,6 +126,7 @@ create table agentmill.failure_decisions (
     decided_by text not null check (decided_by ~ '[^[:space:]]'),
     database_user text not null default session_user,
     cluster_id text not null,
+    signature_ids text[] not null,
     environment text,
     action text not null check (action in ('resolve', 'reopen', 'mute', 'unmute')),
     fixed_in_version text,
@@ -174,11 +175,21 @@ create table agentmill.candidate_reviews (
     reviewed_by text not null check (reviewed_by ~ '[^[:space:]]'),
     database_user text not null default session_user,
     candidate_id text not null,
+    signature_ids text[] not null,
     action text not null check (action in ('approve', 'reject', 'merge', 'retire', 'reopen')),
     merged_into text check ((action = 'merge') = (merged_into is not null)),
     is_blocking boolean not null default true,
     fixture jsonb,
     reason text not null check (reason ~ '[^[:space:]]')
+);
+
+create table agentmill.regression_case_inputs (
+    case_id text primary key,
+    frozen_at timestamptz not null default clock_timestamp(),
+    agent_id text,
+    agent_name text,
+    structures jsonb not null,
+    controls jsonb not null
 );
 
 create table agentmill.regression_result_files (
@@ -292,9 +303,10 @@ truncate agentmill.failure_signatures_daily;
 
 drop table
     agentmill.regression_cases, agentmill.regression_results, agentmill.regression_result_files,
-    agentmill.candidate_reviews, agentmill.regression_candidates, agentmill.signature_aliases,
-    agentmill.failure_decisions, agentmill.failure_differences, agentmill.failure_transitions,
-    agentmill.failure_states, agentmill.failure_cluster_signatures, agentmill.failure_occurrences;
+    agentmill.regression_case_inputs, agentmill.candidate_reviews, agentmill.regression_candidates,
+    agentmill.signature_aliases, agentmill.failure_decisions, agentmill.failure_differences,
+    agentmill.failure_transitions, agentmill.failure_states, agentmill.failure_cluster_signatures,
+    agentmill.failure_occurrences;
 delete from agentmill.load_ledger
 where table_name in (
     'regression_cases', 'regression_candidates', 'failure_differences', 'failure_transitions', 'failure_states',
