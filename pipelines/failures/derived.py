@@ -3,7 +3,8 @@
 A pure function of what was published and said, in whatever order; all its tables change in one moment.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -34,6 +35,12 @@ _CUBED = [name for name in DIMENSIONS if name != "release"]
 EXECUTION_COUNTS = pl.Schema({"day": pl.Date(), **dict.fromkeys(_CUBED, pl.String()), "execution_count": pl.Int64()})
 """Grain: UTC day and cell of the dimensions that the cubes have."""
 
+_NAMED = """
+select cluster_id as signature_id, signature_ids from agentmill.failure_decisions
+union
+select substr(candidate_id, 4), signature_ids from agentmill.candidate_reviews
+order by 1, 2
+"""
 _LAST_DAY = """
 select (select max(last_at) from agentmill.agent_metrics_daily as metrics where metrics.day = ledger.day),
     agentmill.was_over(ledger.day, ledger.published_at)
@@ -55,6 +62,8 @@ class History:
     overrides: Overrides = NO_OVERRIDES
     aliases: Mapping[str, str] = field(default_factory=dict)
     """The successor of each signature of earlier rules."""
+    named: Sequence[tuple[str, Sequence[str]]] = ()
+    """The ids under which people decided something, each with all signatures that the failure had then."""
     last_event_at: datetime | None = None
     """The last event of the last day, where that was not over when it was published."""
 
@@ -100,6 +109,7 @@ def read_history(
         passes=PASSES.to_frame() if passes is None else passes,
         overrides=known_overrides(settings),
         aliases=read_aliases(warehouse),
+        named=warehouse.read(_NAMED).rows(),
         last_event_at=_last_event(warehouse),
     )
 
@@ -170,7 +180,11 @@ def _versions(executions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _signatures(history: History, members: pl.DataFrame) -> pl.DataFrame:
-    """One row per signature ever published, and the cluster it belongs to; those of earlier rules have no day."""
+    """One row per known signature, and the cluster it belongs to. Those that are in no facts have no day.
+
+    Such are signatures of earlier rules, and those under which people decided something and which are gone since,
+    with a user who was erased or a day that was dropped: they lead where most of what was one with them is.
+    """
     counted = history.facts.group_by("signature_id").agg(
         pl.col("day").min().alias("first_day"), pl.col("occurrence_count").sum()
     )
@@ -178,6 +192,12 @@ def _signatures(history: History, members: pl.DataFrame) -> pl.DataFrame:
     known = dict(members.select("signature_id", "cluster_id").iter_rows())
     ends = alias_ends(history.aliases)
     gone = [(old, known[new], None, 0) for old, new in ends.items() if old not in known and new in known]
+    known |= {old: cluster_id for old, cluster_id, _, _ in gone}
+    for name, together in history.named:
+        there = Counter(known[one] for one in together if one in known)
+        if name not in known and there:
+            gone.append((name, min(there, key=lambda one: (-there[one], one)), None, 0))
+            known[name] = gone[-1][1]
     columns = named.select("signature_id", "cluster_id", "first_day", "occurrence_count")
     return pl.concat([columns, pl.DataFrame(gone, schema=columns.schema, orient="row")]).sort("signature_id")
 
