@@ -628,11 +628,9 @@ def test_decisions_under_ids_of_earlier_rules_hold_after_days_were_run_again():
 
 def test_a_decision_outlives_the_signature_that_it_named():
     """The first day of the failure is gone, with a user who was erased: what was decided holds for what is left."""
-    names = ("orders", "users", "items")
-    days = [
-        day_facts(date(2026, 3, 10 + n), f"could not open the table {name} of the shop") for n, name in enumerate(names)
-    ]
-    first, second, third = (day["signature_id"][0] for day in days)
+    said = [f"could not open the table {name} of the shop" for name in ("orders", "users", "items", "carts")]
+    days = [day_facts(date(2026, 3, 10 + number), message) for number, message in enumerate(said)]
+    first, second, *others = (day["signature_id"][0] for day in days)
     muted = {"cluster_id": first, "action": "mute", "effective_at": NOON + timedelta(days=9), "until_escalating": False}
     named = [(first, [first, second, *others])]
     left = derive_clusters(history_of(pl.concat(days[1:]), muted, named=named))
