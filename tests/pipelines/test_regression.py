@@ -216,8 +216,8 @@ def test_a_rejected_one_comes_back_whenever_a_week_is_three_times_as_bad(burst, 
 
 
 def test_a_burst_of_before_its_rejection_does_not_bring_it_back():
-    burst = [failed(9 + number / 100, number) for number in range(60)]
-    told = one(*burst, *(failed(day) for day in (11, 12, 13)), reviews=[(10, "reject", {})])
+    burst = [failed(24 + number / 100, number) for number in range(60)]
+    told = one(failed(0), *burst, *(failed(day) for day in (26, 27, 28)), reviews=[(25, "reject", {})])
     assert told["state"] == "rejected"
 
 
