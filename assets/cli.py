@@ -49,6 +49,7 @@ from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.clean.preview import count_inputs, preview
 from pipelines.extract import ExtractionError, accept, find_dirty_days, tell
 from pipelines.failures.overrides import OverridesError
+from pipelines.failures.overview import count_urgent
 from pipelines.settings import (
     CONFIG_VARIABLE,
     DEFAULT_CONFIG,
@@ -255,10 +256,12 @@ def status(*, as_json: AsJson = False) -> None:
     freshness = warehouse.read("select * from agentmill.data_freshness order by source")
     recent = lake.days(CLEAN_EXECUTIONS)[-_RECENT_DAYS:]
     kept_back = [one for day in recent if (one := account(day, lake, warehouse)) and not one.is_published]
+    urgent = count_urgent(warehouse)
     if as_json:
         sources = json.loads(freshness.write_json()) if freshness.height else []
         blocked = {str(one.day): one.blocked_by for one in kept_back}
         seen = {"looked_back_to": str(recent[0]) if recent else None, "sources": sources, "not_published": blocked}
+        seen |= {"failures": urgent}
         print_json({"warehouse": warehouse.name, "lake": lake.url, **seen})
         return
     out.print(
@@ -279,6 +282,9 @@ def status(*, as_json: AsJson = False) -> None:
     _tell_kept_back(kept_back)
     if recent and not kept_back:
         out.print(f"No day since {recent[0]} is kept back.")
+    if urgent:
+        told = ", ".join(f"{count} {state}" for state, count in urgent.items())
+        out.print(f"Failures that need somebody: {told}. `agentmill failures list` names them.", style="yellow")
 
 
 @app.command()

@@ -23,7 +23,8 @@ def tell_why(failure: Name, *, as_json: AsJson = False) -> None:
     settings = load_settings()
     warehouse = open_for_reading(settings)
     named = _find(warehouse, failure)
-    told = why(named.message, named.stack, find_clusters(read_history(warehouse, settings.failures)))
+    clusters = find_clusters(read_history(warehouse, settings.failures))
+    told = why(named.message, named.stack, clusters, named.identity)
     if as_json:
         print_json({"found": named.found, **asdict(told)})
         return
@@ -35,7 +36,7 @@ def tell_why_not(one: Name, other: Name, *, as_json: AsJson = False) -> None:
     settings = load_settings()
     warehouse = open_for_reading(settings)
     first, second = _find(warehouse, one), _find(warehouse, other)
-    told = why_not(first.message, second.message, find_clusters(read_history(warehouse, settings.failures)))
+    told = why_not(first.identity, second.identity, find_clusters(read_history(warehouse, settings.failures)))
     if as_json:
         print_json({"one": asdict(first), "other": asdict(second), **asdict(told)})
         return

@@ -1,6 +1,6 @@
 """`agentmill results` and `agentmill gate`: results of regression tests come in, and decide on a version."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -79,7 +79,7 @@ def list_results(
 
 def gate(
     version: Annotated[str, typer.Option(help="The version that is to be released.")],
-    baseline: Annotated[str | None, typer.Option(help="The version to compare with; else the one before.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The version to compare with; else all that was before.")] = None,
     results: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Results to import first; may be repeated.")
     ] = None,
@@ -90,18 +90,27 @@ def gate(
     """Decide on a version: exit 0 where its regression tests passed and it fails in no new severe way, else 1."""
     settings = load_settings()
     warehouse = open_warehouse(settings) if results else open_for_reading(settings)
-    imported = _import(warehouse, settings, results or [], version, environment)
+    brought = {path: _import(warehouse, settings, [path], version, environment) for path in results or []}
+    imported = [one for files in brought.values() for one in files]
     if any(one.new_count for one in imported):
         refresh(warehouse, settings)
     for one in imported:
-        if one.problem:
-            err.print(f"{one.file_name}: {one.problem}", style="yellow", soft_wrap=True)
-    judgement = judge(warehouse, version, baseline, environment)
+        if told := one.problem or one.notes:
+            err.print(f"{one.file_name}: {told}", style="yellow" if one.problem else None, soft_wrap=True)
+    judgement = judge(warehouse, version, baseline, environment, [*_broken(brought)])
     if as_json:
         print_json({**judgement.to_dict(), "files": [asdict(one) for one in imported]})
     else:
         _tell_judgement(judgement)
     raise typer.Exit(0 if judgement.passes else FAILED)
+
+
+def _broken(brought: Mapping[Path, Sequence[ImportedFile]]) -> Iterator[tuple[str, str]]:
+    """Paths that brought no result, new or known, and why."""
+    for path, files in brought.items():
+        if not any(one.result_count for one in files):
+            problems = [one.problem for one in files if one.problem]
+            yield str(path), problems[0] if problems else "there is none in it"
 
 
 def _import(
@@ -118,11 +127,16 @@ def _tell_files(imported: Sequence[ImportedFile]) -> None:
     if not imported:
         out.print("There is no file of results there.")
         return
-    columns = ["file", "format", "results", "new", "problem"]
+    columns = ["file", "format", "results", "new", "problem", "to know"]
     rows = [
-        (one.file_name, one.format or "", one.result_count, one.new_count, one.problem or "")
-        if one.is_new or one.problem
-        else (one.file_name, one.format, one.result_count, 0, "imported before")
+        (
+            one.file_name,
+            one.format or "",
+            one.result_count,
+            one.new_count,
+            one.problem or "",
+            (one.notes or "") if one.is_new or one.file_sha256 is None else "imported before",
+        )
         for one in imported
     ]
     out.print(sheet("Files", columns, rows, numbers=["results", "new"]))
@@ -135,4 +149,6 @@ def _tell_judgement(judgement: Judgement) -> None:
             rows = [(one.kind.replace("_", " "), one.subject or "", one.text) for one in told]
             out.print(sheet(title, columns, rows))
     compared = f", compared with {judgement.baseline}" if judgement.baseline else ""
+    if judgement.first_day:
+        compared = f", compared with all before its first day, {judgement.first_day}"
     out.print(f"Cases that gate: {judgement.case_count}{compared}. {judgement.advice}", soft_wrap=True)

@@ -122,8 +122,8 @@ class SameRules:
         self._restored = {symbol: "" if name == KEEP else name for name, symbol in self._symbols.items()}
         self._stages = [
             (
-                [[_translate(pattern) for pattern in look] for look in (stage.gates, stage.also) if look],
-                [(_translate(rule.pattern), self._replacement(rule)) for rule in stage.rules],
+                [[as_python(pattern) for pattern in look] for look in (stage.gates, stage.also) if look],
+                [(as_python(rule.pattern), self._replacement(rule)) for rule in stage.rules],
             )
             for stage in STAGES
         ]
@@ -147,7 +147,7 @@ class SameRules:
         return lambda found: found.expand(frame)
 
 
-def _translate(pattern: str) -> re.Pattern[str]:
+def as_python(pattern: str) -> re.Pattern[str]:
     """A Rust regex as Python spells it."""
     spelt = pattern.replace(r"(?-u:\b)", r"\b").replace(r"\p{L}{", f"[{_LETTERS}]{{").replace(r"\p{L}", _LETTERS)
     spelt = spelt.replace(r"\p{Lu}", "[A-ZÀ-ÖØ-Þ]").replace(r"\p{Ll}", "[a-zß-öø-ÿ]")

@@ -10,6 +10,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--agentmill-results", metavar="FILE", help="Write their results as JSON, for `agentmill results`.")
     group.addoption("--agentmill-version", metavar="VERSION", help="The version of the agent that is tested.")
     group.addoption("--agentmill-environment", metavar="NAME", help="Where it is tested.")
+    group.addoption("--agentmill-config", metavar="FILE", help="An agentmill.yaml with rules of your own for texts.")
     group.addoption("--agentmill-run-id", metavar="ID", help="The id of this run; a new one where left out.")
 
 

@@ -27,7 +27,7 @@ def find_card(text: str) -> str | None:
 
 def find_iban(text: str) -> str | None:
     """The international bank account number in letters and digits that may be grouped."""
-    return _find_grouped(text, re.compile("[A-Z0-9]+"), _is_iban)
+    return _find_grouped(text, re.compile("[A-Za-z0-9]+"), lambda word: _is_iban(word.upper()))
 
 
 def _find_grouped(text: str, group: re.Pattern[str], is_value: Callable[[str], bool]) -> str | None:

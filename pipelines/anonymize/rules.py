@@ -75,6 +75,13 @@ _BLOCKS = (
         "<secret:private_key>",
         ("a -----BEGIN PRIVATE KEY-----\nMIIabc+/=", "a <secret:private_key>"),
     ),
+    Rule(
+        "putty_key",
+        r"(Private-Lines: [0-9]+\s+)[A-Za-z0-9+/=][A-Za-z0-9+/=\s]*",
+        "<secret:private_key>",
+        ("Private-Lines: 1\nAAAAB3Nz\n", "Private-Lines: 1\n<secret:private_key>"),
+        frame="${1}{}",
+    ),
 )
 
 _URLS = (
@@ -107,6 +114,21 @@ _ORACLE = (
 
 _TOKEN_URLS = (
     Rule(
+        "harmless_url_user",
+        r"(?i)((?:ssh|https?)://)((?:git|oauth2|x-access-token)@)",
+        KEEP,
+        ("ssh://git@git.example/a/b", "ssh://git@git.example/a/b"),
+        frame="${1}{}${2}",
+    ),
+    Rule(
+        "url_user",
+        r"(?i)((?:s?ftp|ssh|scp|smb|rsync|postgres(?:ql)?|mysql|mongodb(?:\+srv)?|amqps?|ldaps?|imaps?|smtps?)://)"
+        rf"[^\s/?@:'\"<>`{PRIVATE}]+@",
+        "<user>",
+        ("sftp://annb@files.example/x", "sftp://<user>@files.example/x"),
+        frame="${1}{}@",
+    ),
+    Rule(
         "url_token",
         rf"(?i){B}(https?://)[^\s/?@:'\"<>`{PRIVATE}]{{8,}}@",
         "<credentials>",
@@ -115,8 +137,11 @@ _TOKEN_URLS = (
     ),
     Rule(
         "webhook",
-        r"(?i)(https://(?:hooks\.slack\.com/(?:services|workflows|triggers)/|(?:[a-z]+\.)?discord(?:app)?\.com/api/webhooks/"
+        r"(?i)(https://(?:hooks\.slack\.com/(?:services|workflows|triggers|commands)/|(?:[a-z]+\.)?discord(?:app)?\.com/api/webhooks/"
         r"|[a-z0-9-]+\.webhook\.office\.com/webhookb2/|hooks\.zapier\.com/hooks/catch/|api\.telegram\.org/bot"
+        r"|outlook\.office(?:365)?\.com/webhook/|maker\.ifttt\.com/(?:trigger/[^\s/]+/(?:json/)?with/key|use)/"
+        r"|hook\.(?:[a-z0-9]+\.)?make\.com/|webhook\.site/|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v2/hook/"
+        r"|events\.pagerduty\.com/integration/|[a-z0-9-]+\.m\.pipedream\.net/"
         rf"|chat\.googleapis\.com/v1/spaces/))[^\s'\"<>`{PRIVATE}]+",
         "<secret:webhook>",
         ("https://hooks.slack.com/services/T0/B0/abc gone", "https://hooks.slack.com/services/<secret:webhook> gone"),
@@ -127,7 +152,7 @@ _TOKEN_URLS = (
 _QUERIES = (
     Rule(
         "query_secret",
-        r"(?i)((?:[?&]|&amp;)(?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|signature|credential)|key|auth|sig|code)=)"
+        r"(?i)((?:[?&]|&amp;)(?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|signature|credential)|key|auth|sig|code|pass)=)"
         rf"[^&\s'\"<>`;{PRIVATE}]+",
         "<secret>",
         ("GET /v1?key=abc123&page=2", "GET /v1?key=<secret>&page=2"),
@@ -229,27 +254,47 @@ _VENDORS = (
     _token("facebook", r"EAA[A-Za-z0-9]{40,}", "EA" + "A" + "a1B2" * 12),
 )
 
+_CLOSE = r"[\\\"'\]]*"
+_LOGIN_WORD = r"(?:passw(?:or)?[dt]|passwd|passphrase|passcode|requirepass|kennwort)"
+_OWNED = (
+    r"(?:(?i:db|database|sql|pg|postgres|mysql|mongo|redis|rabbit|mq|smtp|e?mail|imap|s?ftp|ldap|proxy|vpn|wifi|ssh|sudo"
+    r"|root|admin|user|http|auth|keystore|kafka)[_-]?(?:pass|Pass|PASS))"
+)
+_PASS_SAID = rf"(?:pass|Pass|PASS|redis_auth|REDIS_AUTH){_CLOSE}[ \t]*[=:]"
 _WORD = (
-    r"(?:passw(?:or)?[dt]|passwd|kennwort|pwd|passphrase|secret|token|api[_ -]?key|apikey|access[_-]?key"
+    rf"(?:{_LOGIN_WORD}|pwd|secret|token|api[_ -]?key|apikey|access[_-]?key"
     r"|private[_-]?key|secret[_-]?key|auth[_-]?key|encryption[_-]?key|signing[_-]?key|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer)[_-]?key|credentials?"
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
 _NAME = rf"[A-Za-z0-9_.-]*{_WORD}"
-_KEYWORD = (
-    r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie|identified| -u|--user|sess"
-    r"|\.sid|kennwort|pw:|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap| login|:(?:54[0-9]{2}|6432|\*):"
+_FOREIGN_WORD = (
+    r"(?:ontrase[ñn]a|ONTRASE[ÑN]A|[Ss]enha|SENHA|ot de passe|OT DE PASSE|achtwoord|ACHTWOORD|ösenord|ÖSENORD"
+    r"|ароль|АРОЛЬ|密码|パスワード)"
 )
-_CLOSE = r"[\\\"'\]]*"
+_KEYWORD = (
+    r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie"
+    r"|identified|https? -|\s-[fgikLsSv]{0,5}u|--(?:proxy-)?user|sess"
+    r"|\.sid|kennwort|pw[\\\"'\] \t:]|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap|\slogin"
+    r"|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|net use |:(?:54[0-9]{2}|6432|\*):"
+    rf"|(?-i:{_FOREIGN_WORD})"
+)
 _EQUALS = r"[ \t]*(?:=>|:=|=|:)[ \t]*"
 _ASSIGNED = rf"(?i){_WORD}{_CLOSE}[ \t]*[=:]"
-_LISTED = r"[\"'],\s*b?[\"']"
+_LISTED = r"(?i)[\"'],\s*b?[\"']"
 _AUTHORIZATION = r"(?i)authorization[\\\"']*\s*[:=]"
 _OPEN = r"[\\\"'`]*"
 _START = rf"[^\s\\\"'`<>,;&|(){{}}\[\]=:{PRIVATE}]"
 _REST = rf"[^\s\\\"'`<>,;&|){{}}\]{PRIVATE}]"
 _LOOKS_RANDOM = rf"(?:[A-Za-z0-9+/_~-]{{16,}}=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
 _COOKIE = rf"{B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?"
-_FLAG = r"\s--?(?:password|passwd|pwd|token|secret|api-?key|auth|access-key|client-secret|private-key|passphrase)"
+_COMMAND = (
+    r"sshpass|login|snowsql|mongo|sqlcmd|redis-cli|ldap|mysql|mariadb|mycli|sqlplus|expdp|impdp|sqlldr|net use "
+    r"|password-stdin|http -|https -|@tcp\(|@unix\(|_auth=|_auth ="
+)
+_FLAG = (
+    r"\s--?(?:(?:http-|ftp-|proxy-|db-|vault-)?password|passwd|pwd|(?:access-|auth-|bearer-)?token|secret|api-?key|auth|access-key"
+    r"|secret-key|client-secret|private-key|passphrase|oauth2-bearer)"
+)
 _PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
 _HARMLESS = (
     r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no"
@@ -263,19 +308,27 @@ def _quoted(quote: str) -> Rule:
     """Build the rule of a named secret between quotes, where it may hold spaces."""
     return Rule(
         f"quoted_secret_{'double' if quote == chr(34) else 'single'}",
-        rf"(?i)({_NAME}{_CLOSE}{_EQUALS}\\?{quote})[^{quote}\\\r\n{PRIVATE}]+",
+        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[bu]?\\?{quote})[^{quote}\\\r\n{PRIVATE}]+",
         "<secret>",
         (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
         frame="${1}{}",
         gate=_ASSIGNED,
-        also=rf"[=:>][ \t]*\\?{quote}",
+        also=rf"(?i)[=:>][ \t]*[bu]?\\?{quote}",
     )
 
 
 _KEYWORDS = (
     Rule(
+        "working_directory",
+        rf"({B}(?:PWD|OLDPWD|pwd)=[\"']?)(/)",
+        KEEP,
+        ("PWD=/srv/app OLDPWD=/srv", "PWD=/srv/app OLDPWD=/srv"),
+        frame="${1}{}${2}",
+        gate="(?:PWD|pwd)=",
+    ),
+    Rule(
         "harmless_value",
-        rf"(?i)({_NAME}{_CLOSE}{_EQUALS}{_OPEN})({_HARMLESS})",
+        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}{_OPEN})({_HARMLESS})",
         KEEP,
         ("password=None, token: missing", "password=None, token: missing"),
         frame="${1}{}${2}",
@@ -303,7 +356,7 @@ _KEYWORDS = (
     ),
     Rule(
         "authorization",
-        r"(?i)((?:proxy-)?authorization[\\\"']*\s*[:=]\s*[\\\"']*(?:(?:bearer|basic|token|digest|api-?key|negotiate)\s+)?)"
+        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"']*(?:(?:bearer|basic|token|digest|api-?key|negotiate)\s+)?)"
         rf"[^\s\\\"',;<>{PRIVATE}]+",
         "<secret:authorization>",
         ("Authorization: Bearer abc.def rejected", "Authorization: Bearer <secret:authorization> rejected"),
@@ -342,6 +395,7 @@ _KEYWORDS = (
         "<secret:cookie>",
         ("/cart;jsessionid=A1B2?page=2", "/cart;jsessionid=<secret:cookie>?page=2"),
         frame="${1}{}",
+        gate=r"(?i)(?:sess|sessid|session|sessionid|\.sid)=",
     ),
     Rule(
         "listed_flag",
@@ -361,19 +415,101 @@ _KEYWORDS = (
     ),
     Rule(
         "named_value",
-        rf"(?i)((?:key|name)[\"']?\s*[:=]\s*[\"']{_NAME}[\"'],?\s+[\"']?value[\"']?\s*[:=]\s*[\"'])[^\"'{PRIVATE}]+",
+        rf"(?i)((?:key|name)[\"']?\s*[:=]\s*[\"']?(?:{_NAME}|[A-Za-z0-9_.-]*{_OWNED})[\"']?,?\s+[\"']?value[\"']?\s*[:=]\s*[\"'])[^\"'{PRIVATE}]+",
         "<secret>",
         ('{"name": "API_KEY", "value": "a1"}', '{"name": "API_KEY", "value": "<secret>"}'),
         frame="${1}{}",
-        gate=r"(?i)[\"'],?\s+[\"']?value[\"']?\s*[:=]",
+        gate=r"(?i)value[\"']?\s*[:=]",
+    ),
+    Rule(
+        "named_plain_value",
+        rf"(?i)({B}(?:key|name):[ \t]*[\"']?(?:{_NAME}|[A-Za-z0-9_.-]*{_OWNED})[\"']?,?\s+"
+        rf"value:[ \t]*)[^\s\"'$|>{{}},{PRIVATE}][^\s\"'{{}},{PRIVATE}]*",
+        "<secret>",
+        ("- name: DB_PASSWORD\n  value: pw1", "- name: DB_PASSWORD\n  value: <secret>"),
+        frame="${1}{}",
+        gate=r"(?i)value[\"']?\s*[:=]",
+    ),
+    Rule(
+        "block_scalar",
+        rf"(?i)({_WORD}{_CLOSE}:[ \t]*[|>][+-]?[ \t]*\r?\n[ \t]+)[^\s{PRIVATE}]+",
+        "<secret>",
+        ("password: |\n  pw1\nn: 3", "password: |\n  <secret>\nn: 3"),
+        frame="${1}{}",
+        gate=r"[|>][+-]?[ \t]*\r?\n",
+    ),
+    Rule(
+        "encoded_secret",
+        rf"(?i)({_WORD}(?:%5C|%22|%27|%5D)*(?:%20|\+)*(?:%3A|%3D)(?:%20|\+|%5C|%22|%27)*)"
+        rf"(?:[^%&\s\"'<>{PRIVATE}]|%(?:2[013-589ABDEF]|3[0-9BCEF]|[4-6][0-9A-F]|[89A-F][0-9A-F]))+",
+        "<secret>",
+        ("body=%7B%22password%22%3A%22pw1%22%7D", "body=%7B%22password%22%3A%22<secret>%22%7D"),
+        frame="${1}{}",
+        gate=r"%3[ADad]",
+    ),
+    Rule(
+        "npm_auth",
+        rf"((?:^|[\s:\"'])_auth ?=\s*[\"']?)[^\s\"'$<>{PRIVATE}][^\s\"'<>{PRIVATE}]*",
+        "<secret>",
+        ("//npm.example/:_auth=YW5uOnB3", "//npm.example/:_auth=<secret>"),
+        frame="${1}{}",
+        gate=_COMMAND,
+    ),
+    Rule(
+        "driver_url",
+        rf"((?:^|[\s\"'=(]))[^\s/:@'\"<>=(`{PRIVATE}]+:[^\s'\"<>`{PRIVATE}]*(@(?:tcp|unix)\()",
+        "<credentials>",
+        ("open app:pw1@tcp(db:3306)/prod", "open <credentials>@tcp(db:3306)/prod"),
+        frame="${1}{}${2}",
+        gate=_COMMAND,
+    ),
+    Rule(
+        "oracle_login",
+        rf"((?:sqlplus|expdp|impdp|sqlldr)\s(?:-\S+\s+)*[\"']?)[A-Za-z][^\s/@\"'{PRIVATE}]*/[^\s@/\"'{PRIVATE}][^\s@\"'{PRIVATE}]*",
+        "<credentials>",
+        ("sqlplus -s ann/pw1@orcl", "sqlplus -s <credentials>@orcl"),
+        frame="${1}{}",
+        gate=_COMMAND,
+    ),
+    Rule(
+        "windows_login",
+        rf"({B}net use [^\r\n|;]*?/(?:u|user|USER):)[^\s{PRIVATE}]+(?:[ \t]+[^\s/{PRIVATE}][^\s{PRIVATE}]*)?",
+        "<credentials>",
+        (r"net use Z: \\srv\x /user:CORP\annb pw1", r"net use Z: \\srv\x /user:<credentials>"),
+        frame="${1}{}",
+        gate=_COMMAND,
+    ),
+    Rule(
+        "piped_password",
+        rf"({B}echo\s+(?:-n\s+)?[\"']?)[^\s\"'$|`<>{PRIVATE}]+([\"']?\s*\|\s*[^\r\n|]*--?password-stdin)",
+        "<secret>",
+        ("echo pw1 | docker login -u a --password-stdin", "echo <secret> | docker login -u a --password-stdin"),
+        frame="${1}{}${2}",
+        gate=_COMMAND,
+    ),
+    Rule(
+        "owned_pass",
+        rf"((?:{_OWNED}|redis_auth|REDIS_AUTH){_CLOSE}{_EQUALS}{_OPEN}){_START}{_REST}*",
+        "<secret>",
+        ("SMTP_PASS=pw1 PORT=3", "SMTP_PASS=<secret> PORT=3"),
+        frame="${1}{}",
+        gate=_PASS_SAID,
+    ),
+    Rule(
+        "user_and_pass",
+        rf"({B}(?i:user(?:name)?|login){_CLOSE}{_EQUALS}{_OPEN}[^\s\\\"'`,;&]+[\s\\\"'`,;&]+(?:pass|Pass|PASS){_CLOSE}{_EQUALS}{_OPEN}){_START}{_REST}*",
+        "<secret>",
+        ("user: admin pass: pw1", "user: admin pass: <secret>"),
+        frame="${1}{}",
+        gate=_PASS_SAID,
     ),
     Rule(
         "element",
-        rf"(?i)(<{_NAME}>)[^<>{PRIVATE}]+(</)",
+        rf"(?i)(<(?:[a-z]+:)?{_NAME}(?:\s[^<>]*)?>)[^<>{PRIVATE}]+(</)",
         "<secret>",
         ("<db><password>pw 1</password></db>", "<db><password><secret></password></db>"),
         frame="${1}{}${2}",
-        gate=rf"(?i){_WORD}>",
+        gate="</",
     ),
     Rule(
         "netrc",
@@ -396,21 +532,22 @@ _KEYWORDS = (
     ),
     Rule(
         "glued_password",
-        rf"({B}(?:mysql[a-z]*|mariadb[a-z-]*|mycli)(?:\.exe)?[\"',]*\s(?:[^\r\n|;]*?\s)??[\"']?-p[\"']?)[^\s\"'<>{PRIVATE}]+",
+        rf"({B}(?:mysql[a-z]*|mariadb[a-z-]*|mycli)(?:\.exe)?(?:[\"'],?)?\s"
+        rf"(?:(?:[^\r\n|;:]|:[^/\r\n|;])*?\s)??[\"']?-p[\"']?)[^\s\"'<>/{PRIVATE}][^\s\"'<>{PRIVATE}]*",
         "<secret>",
         ("mysql -u root -ppw1 prod", "mysql -u root -p<secret> prod"),
         frame="${1}{}",
-        gate=r"(?:mysql|mariadb|mycli)",
+        gate=_COMMAND,
     ),
     Rule(
         "short_flag",
         rf"({B}(?:sshpass\s+-p|(?:(?:docker|podman|az)\s+login|snowsql|mongo(?:sh|dump|restore|import|export)?|sqlcmd)"
-        r"\s(?:[^\r\n|;]*?\s)??-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)??-a|ldap[a-z]+\s(?:[^\r\n|;]*?\s)??-w)\s*[\"']?)"
+        r"\s(?:[^\r\n|;]*?\s)??-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)??(?:-a|--pass)|ldap[a-z]+\s(?:[^\r\n|;]*?\s)??-w)\s*[\"']?)"
         rf"[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
         "<secret>",
         ("docker login -u ann -p pw1 hub", "docker login -u ann -p <secret> hub"),
         frame="${1}{}",
-        gate=r"sshpass|(?:docker|podman|az)\s+login|snowsql|mongo|sqlcmd|redis-cli\s|ldap",
+        gate=_COMMAND,
     ),
     Rule(
         "harmless_flag",
@@ -430,11 +567,20 @@ _KEYWORDS = (
     ),
     Rule(
         "basic_user",
-        rf"(\s(?:-u|--user[= ])\s*[\"']?)[0-9]*[^\s:\"'<>0-9{PRIVATE}][^\s:\"'<>{PRIVATE}]*:[^\s\"'<>{PRIVATE}]+",
+        rf"(\s(?:-[fgikLsSv]{{0,5}}u|--(?:proxy-)?user[= ])\s*[\"']?)[0-9]*[^\s:\"'<>0-9{PRIVATE}][^\s:\"'<>{PRIVATE}]*"
+        rf":(?:/[^\s/\"'<>{PRIVATE}]|[^\s/\"'<>{PRIVATE}])[^\s\"'<>{PRIVATE}]*",
         "<credentials>",
         ("curl -u bob:hunter2 https://x", "curl -u <credentials> https://x"),
         frame="${1}{}",
-        gate=r"\s-(?:u|-user[= ])",
+        gate=r"\s-(?:[fgikLsSv]{0,5}u|-(?:proxy-)?user[= ])",
+    ),
+    Rule(
+        "httpie_login",
+        rf"({B}https? -(?:[^\r\n|;]*?\s-)?a\s+[\"']?)[^\s:\"'<>{PRIVATE}]+:[^\s\"'<>{PRIVATE}]+",
+        "<credentials>",
+        ("http -a ann:pw1 GET x.example", "http -a <credentials> GET x.example"),
+        frame="${1}{}",
+        gate=_COMMAND,
     ),
     Rule(
         "sql_password",
@@ -448,7 +594,7 @@ _KEYWORDS = (
     _quoted("'"),
     Rule(
         "assigned_secret",
-        rf"(?i)({_NAME}{_CLOSE}[ \t]*(?:=>|:=|=)[ \t]*{_OPEN}){_START}{_REST}*",
+        rf"(?i)({_WORD}{_CLOSE}[ \t]*(?:=>|:=|=)[ \t]*{_OPEN}){_START}{_REST}*",
         "<secret>",
         ("password=apple7! host=db", "password=<secret> host=db"),
         frame="${1}{}",
@@ -456,7 +602,7 @@ _KEYWORDS = (
     ),
     Rule(
         "enclosed_secret",
-        rf"(?i)({_NAME}{_CLOSE}{_EQUALS}[<(\[{{]){_LOOKS_RANDOM}",
+        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[<(\[{{]){_LOOKS_RANDOM}",
         "<secret>",
         ("api_key=<abc123def456> and token=(expired)", "api_key=<<secret>> and token=(expired)"),
         frame="${1}{}",
@@ -465,15 +611,23 @@ _KEYWORDS = (
     ),
     Rule(
         "told_password",
-        rf"(?i)((?:passw(?:or)?[dt]|passwd|kennwort|{B}pwd?|passphrase){_CLOSE}[ \t]*(?:is[ \t]*)?:[ \t]*"
+        rf"(?i)((?:{_LOGIN_WORD}|{B}pwd?){_CLOSE}(?:[ \t]+is)?[ \t]*:[ \t]*"
         rf"{_OPEN}){_START}{_REST}*",
         "<secret>",
         ("password: river stays", "password: <secret> stays"),
         frame="${1}{}",
     ),
     Rule(
+        "foreign_password",
+        rf"({_FOREIGN_WORD}{_CLOSE}[ \t]*[:=\x{{FF1A}}][ \t]*{_OPEN}){_START}{_REST}*",
+        "<secret>",
+        ("mot de passe : pw1, encore", "mot de passe : <secret>, encore"),
+        frame="${1}{}",
+        gate=_FOREIGN_WORD,
+    ),
+    Rule(
         "told_secret",
-        rf"(?i)({_NAME}{_CLOSE}(?:[ \t]+for(?:[ \t]+user)?[ \t]+\S{{1,40}})?[ \t]*(?::|is set to|set to|is|was"
+        rf"(?i)({_WORD}{_CLOSE}(?:[ \t]+for(?:[ \t]+user)?[ \t]+\S{{1,40}})?[ \t]*(?::|is set to|set to|is|was"
         rf"|of)[ \t]+{_OPEN}){_LOOKS_RANDOM}",
         "<secret>",
         ("API_KEY is set to abc123def and fails", "API_KEY is set to <secret> and fails"),
@@ -519,16 +673,57 @@ _KEYWORDS = (
 
 _FILE_NAME = rf"[^\\/\s\"'<>:|*?{PRIVATE}]+"
 _AT = r"(?:@|%40)[^\s@/]+\."
-_HOME = r"(?i)[\\/](?:home|users|documents and settings)[\\/]"
+_HOME = r"(?i)[\\/](?:home|users|documents and settings)[#-&]?[\\/]"
 _HOMES = (
     r"(?:^|[^A-Za-z0-9.])/"
     r"(?:home|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home"
     r"|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/"
 )
 _SPACED_HOME = r"/(?:home|Users)/[^/\s]+ "
+_NAME_END = r"([\"'`,;)\]}]|[\r\n]|$)"
 _DRIVE = r":[\\/]+[UuDd]"
-_USER_EQUALS = r"(?i)(?:user[_-]?name|user|login)="
+_PROMPT = r"@[A-Za-z0-9._-]+:[ ~/]"
+_USER_KEY = (
+    r"(?:user|User|USER|login|Login|LOGIN|account|Account|ACCOUNT|owner|Owner|OWNER|author|Author|AUTHOR"
+    r"|assignee|Assignee|ASSIGNEE)(?:[ _-]?(?:name|Name|NAME))?"
+)
+_QUOTED_USER_KEY = _USER_KEY.replace("|author|Author|AUTHOR", "")
+"""Authors in quotes are mostly those of books."""
+_USER_SAID = rf"{_USER_KEY}{_CLOSE}[ \t]*[:=]"
+_LOGGED_IN = (
+    r"session |logon denied|Accepted |invalid user |authenticating user |\) by |sudo|user [^\s(]+ by "
+    r"|/(?:u|U|user|USER):"
+)
+_TECHNICAL_USER = (
+    r"(?:(?:self|cls|this|request|req|args|kwargs|config|options|params|os|env|environ|ctx|context|session|event|payload|db"
+    r"|models?|settings|process|current[_-]?user|user[_-]?name|user|login|data)(?:[.\[(]|{B})|(?:root|postgres|system|mysql|admin"
+    r"|administrator|guest|nobody|daemon|www-data|nginx|apache|redis|ubuntu|debian|centos|fedora|ec2-user|vagrant|docker"
+    r"|node|app|runner|jenkins|git|sa|sys|oracle|mongo|elastic|airflow|dagster|service|backend|frontend|platform|default"
+    r"|anonymous|unknown|public|shared|internal|external|bot|github-actions|dependabot|renovate|assistant|agent|tool|model"
+    r"|human|ai|llm|developer|owner|author|account|assignee|member|viewer|editor|me|null|none|nil|undefined|true|false|yes"
+    r"|no|not|n/a|na|string|str|int|integer|bool|boolean|object|text|varchar|optional|required|must|should|can|cannot|is|was"
+    r"|has|missing|invalid|incorrect|wrong|empty|unset|disabled|enabled|locked|blocked|expired|pending|denied|failed|failure"
+    r"|error|ok|success|successful|succeeded|timeout|page|form|button|test|example|demo|sample|foo|bar|checking|savings"
+    r"|[0-9]{1,4}(?::[0-9]{1,5})?|(?:user|test|agent|service|svc|bot|model|my|new|your)[._-][a-z0-9._-]+|(?:user|test|step|gpt|claude|llama|utf|sha"
+    r"|ipv|md|http|agent|model|node|host|worker|task|tool|run|team|group|page|line|item|version|level|app|pod|job"
+    r"|server|client|bot|role|org|account|level)[0-9]+|[a-z0-9_-]+\.(?:com|org|net|io|dev|py|js|ts|json|md|txt|ya?ml"
+    r"|toml|go|rs|java|rb|sh|sql|csv|log|id|name)|[a-z0-9_.-]+_(?:id|ids|key|type|role|name|input|message|agent|team|prompt))"
+    r"(?:[^A-Za-z0-9._@:/\\-]|[.:](?:\s|$)|$))"
+).replace("{B}", B)
+_AUTHOR = (
+    r"(?:author|Author|AUTHOR|owner|Owner|OWNER|assignee|Assignee|ASSIGNEE|(?:user|User|USER)[ _-]?(?:name|Name|NAME))"
+)
+_WORD_END = r"([^A-Za-z0-9._(\[@:/\\-]|\.?$|\.\s)"
+_FULL_NAME = r"\p{Lu}[\p{L}'-]+(?: \p{Lu}[\p{L}'-]*\.?){1,3}"
 _PEOPLE = (
+    Rule(
+        "harmless_remote",
+        r"((?:^|[^A-Za-z0-9._%+-])git@)([a-z0-9.-]+[:/][A-Za-z0-9._~-]+/)",
+        KEEP,
+        ("git clone git@git.example:a/b.git", "git clone git@git.example:a/b.git"),
+        frame="${1}{}${2}",
+        gate="git@",
+    ),
     Rule(
         "not_an_email",
         r"(?i)(@)((?:[0-9.]+x\.[a-z]+|[a-z0-9-]+\.(?:png|jpe?g|svg|gif|js|ts|json|ya?ml|txt))(?:[^a-z0-9.-]|\.?$|\.[^a-z0-9]))",
@@ -545,6 +740,22 @@ _PEOPLE = (
         gate=_AT,
     ),
     Rule(
+        "email_local",
+        r"((?:[Mm]ail|MAIL|mailto)(?:[ _-]?(?i:address))?[\\\"']*\s*[:=]\s*[\\\"'<]*)[A-Za-z0-9._%+-]+@localhost",
+        "<email>",
+        ("email: annb@localhost bounced", "email: <email> bounced"),
+        frame="${1}{}",
+        gate="@localhost",
+    ),
+    Rule(
+        "name_before_email",
+        rf"(?m)((?:^|[\s,;(\"'=:\[])[\"']?){_FULL_NAME}([\\\"']{{0,2}} ?<[{PRIVATE}]>)",
+        "<name>",
+        ("Author: Ann B. Baker <ann@example.org>", "Author: <name> <<email>>"),
+        frame="${1}{}${2}",
+        gate=rf"<[{PRIVATE}]>",
+    ),
+    Rule(
         "email_spelled_out",
         r"(?i)[a-z0-9_%+](?:[a-z0-9._%+-]*[a-z0-9_%+-])? ?(?:\[at\]|\(at\)) ?[a-z0-9-]+(?:(?:\.| ?(?:\[dot\]"
         r"|\(dot\)) ?)[a-z0-9-]+)+",
@@ -554,19 +765,30 @@ _PEOPLE = (
     ),
     Rule(
         "ssh_user",
-        rf"({B}(?:ssh|scp|sftp|rsync|mosh)\s(?:[^\r\n|;@]*?\s)?)[A-Za-z0-9._-]+(@)",
+        rf"({B}(?:sshfs|ssh|scp|sftp|rsync|mosh)\s(?:[^\r\n|;@]*?\s)?)[A-Za-z0-9._-]+(@)",
         "<user>",
         ("ssh -v annb@build01 true", "ssh -v <user>@build01 true"),
         frame="${1}{}${2}",
-        gate=r"(?:ssh|scp|sftp|rsync|mosh)\s",
+        gate=r"(?:sshfs|ssh|scp|sftp|rsync|mosh)\s",
     ),
     Rule(
-        "refused_user",
-        r"(?m)(^|[\s\"'])[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+: Permission denied)",
-        "<user>",
-        ("annb@build01: Permission denied (publickey)", "<user>@build01: Permission denied (publickey)"),
+        "harmless_prompt",
+        r"(?m)(^|[\s\"'])((?:root|app|runner|jenkins|ubuntu|postgres|node|git)@[A-Za-z0-9._-]+:[ ~/])",
+        KEEP,
+        ("root@4f66ad9a0b2e:/app# ls", "root@4f66ad9a0b2e:/app# ls"),
         frame="${1}{}${2}",
-        gate=r"@[A-Za-z0-9._-]+: Permission denied",
+        gate=_PROMPT,
+    ),
+    Rule(
+        "prompt_user",
+        r"(?m)(^|[\s\"'])[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+:(?: Permission denied|[~/][^\s:]*[$#%](?:\s|$)))",
+        "<user>",
+        (
+            "annb@build01: Permission denied annb@build01:~/x$ ls",
+            "<user>@build01: Permission denied <user>@build01:~/x$ ls",
+        ),
+        frame="${1}{}${2}",
+        gate=_PROMPT,
     ),
     Rule(
         "denied_user",
@@ -578,6 +800,41 @@ _PEOPLE = (
         gate=r"(?i)for (?:invalid )?user ",
     ),
     Rule(
+        "harmless_login",
+        r"((?:session (?:opened|closed) for user|logon denied(?: for)? user|Accepted [a-z/-]+ for|invalid user"
+        rf"|authenticating user|\) by) )((?:root|nobody|postgres|user|name|or|and|is|was|input|id){B}|\()",
+        KEEP,
+        ("session closed for user root", "session closed for user root"),
+        frame="${1}{}${2}",
+        gate=_LOGGED_IN,
+    ),
+    Rule(
+        "logged_in",
+        r"((?:session (?:opened|closed) for user|logon denied(?: for)? user|Accepted [a-z/-]+ for"
+        r"|(?:from|by) (?:authenticating|invalid) user|\) by) )"
+        rf"[A-Za-z0-9_][^\s\"'`,;:()<>{PRIVATE}]*( from| by|\(uid=|[ ,.]|$)",
+        "<user>",
+        ("Accepted publickey for annb from port 22", "Accepted publickey for <user> from port 22"),
+        frame="${1}{}${2}",
+        gate=_LOGGED_IN,
+    ),
+    Rule(
+        "logged_in_by",
+        r"(sudo(?:\[[0-9]+\])?:\s+|user [^\s(]{1,40} by )[a-z_][A-Za-z0-9._-]*(\s:\s|\(uid=)",
+        "<user>",
+        ("sudo: annb : TTY=pts/0", "sudo: <user> : TTY=pts/0"),
+        frame="${1}{}${2}",
+        gate=_LOGGED_IN,
+    ),
+    Rule(
+        "windows_user",
+        rf"(\s/(?:u|U|user|USER):)[^\s\"'/{PRIVATE}]+",
+        "<user>",
+        (r"runas /user:CORP\annb cmd", "runas /user:<user> cmd"),
+        frame="${1}{}",
+        gate=_LOGGED_IN,
+    ),
+    Rule(
         "home_quoted",
         rf"([\"']/(?:home|Users)/)[^/\"'\r\n{PRIVATE}]+",
         "<user>",
@@ -587,10 +844,10 @@ _PEOPLE = (
     ),
     Rule(
         "home_posix_spaced",
-        rf"({_HOMES})[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: \p{{Lu}}[\p{{L}}.'-]*){{1,3}}(/)",
+        rf"({_HOMES})(?:[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+(?: \p{{Lu}}[\p{{L}}.'-]*){{1,3}}(/)|{_FULL_NAME}{_NAME_END})",
         "<user>",
-        ("open /home/Ann B/main.py", "open /home/<user>/main.py"),
-        frame="${1}{}${2}",
+        ("open /home/Ann B/main.py, '/Users/Ann Baker'", "open /home/<user>/main.py, '/Users/<user>'"),
+        frame="${1}{}${2}${3}",
         gate=_HOME,
         also=_SPACED_HOME,
     ),
@@ -614,12 +871,21 @@ _PEOPLE = (
     ),
     Rule(
         "home_share",
-        rf"(?i)(\\\\[a-z0-9.$_-]+(?:\\+[a-z0-9.$_-]+)?\\+(?:home|users)\\+){_FILE_NAME}",
+        rf"(?i)(\\\\[a-z0-9.$_-]+(?:\\+[a-z0-9.$_-]+)?\\+(?:home|users)\$?\\+){_FILE_NAME}",
         "<user>",
         (r"open \\srv01\users\annb\x", r"open \\srv01\users\<user>\x"),
         frame="${1}{}",
         gate=_HOME,
         also=r"\\\\",
+    ),
+    Rule(
+        "home_mounted",
+        rf"((?:/\.\.|wsl(?:\+|%2B)[A-Za-z0-9.-]+|/Volumes/[^/\r\n]+)/(?:home|Users)/)[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
+        "<user>",
+        ("vscode-remote://wsl+ubuntu/home/annb/x", "vscode-remote://wsl+ubuntu/home/<user>/x"),
+        frame="${1}{}",
+        gate=_HOME,
+        also=r"/\.\./|wsl|/Volumes/",
     ),
     Rule(
         "home_posix",
@@ -632,10 +898,11 @@ _PEOPLE = (
     ),
     Rule(
         "home_windows_spaced",
-        rf"(?i)([a-z]:[\\/]+(?:users|documents and settings)[\\/]+){_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])",
+        rf"(?i)([a-z]:[\\/]+(?:users|documents and settings)[\\/]+)(?:{_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])"
+        rf"|(?-i:{_FULL_NAME}){_NAME_END})",
         "<user>",
-        (r"C:\Users\Ann B\data.csv", r"C:\Users\<user>\data.csv"),
-        frame="${1}{}${2}",
+        ("C:\\Users\\Ann B\\data.csv C:\\Users\\Ann Baker\n", "C:\\Users\\<user>\\data.csv C:\\Users\\<user>\n"),
+        frame="${1}{}${2}${3}",
         gate=_HOME,
         also=_DRIVE,
     ),
@@ -657,13 +924,31 @@ _PEOPLE = (
         gate=r"(?i)%2F(?:home|users)%2F",
     ),
     Rule(
+        "harmless_user",
+        rf"({B}{_USER_KEY}{_CLOSE}{_EQUALS}{_OPEN})((?i:{_TECHNICAL_USER}))",
+        KEEP,
+        ("create(user=self.user, login=login, owner: null)", "create(user=self.user, login=login, owner: null)"),
+        frame="${1}{}${2}",
+        gate=_USER_SAID,
+    ),
+    Rule(
+        "organization",
+        rf"({B}{_AUTHOR}{_CLOSE}{_EQUALS}{_OPEN})((?i:[^\"'\r\n,;<{PRIVATE}]*{B}(?:team|group|inc|corp(?:oration)?|ltd|llc|gmbh"
+        r"|foundation|project|authors|contributors|community|labs?|platform|services?|engineering|department|science"
+        rf"|ops|security|company|agent|bot|system|model|assistant){B}))",
+        KEEP,
+        ("Owner: Platform Team", "Owner: Platform Team"),
+        frame="${1}{}${2}",
+        gate=_USER_SAID,
+    ),
+    Rule(
         "quoted_user",
-        rf"(?i)({B}(?:(?:user(?:[ _-]?name)?|login|account|owner){_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|role\s+)['\"`])"
-        rf"[^'\"`\\\r\n{PRIVATE}]{{1,80}}",
+        rf"({B}(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|(?:role|Role|ROLE)\s+)['\"`])"
+        rf"(?:[A-Za-z0-9.-]{{1,30}}\\{{1,2}})?[^'\"`\\\r\n{PRIVATE}]{{1,80}}",
         "<user>",
         ('authentication failed for user "annb"', 'authentication failed for user "<user>"'),
         frame="${1}{}",
-        gate=rf"(?i)(?:(?:user(?:[ _-]?name)?|login|account|owner){_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|role\s+)['\"`]",
+        gate=rf"(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|(?:role|Role|ROLE)\s+)['\"`]",
     ),
     Rule(
         "person_name",
@@ -682,20 +967,54 @@ _PEOPLE = (
         gate=r"(?i);\s*(?:user id|uid|user)\s*=",
     ),
     Rule(
-        "harmless_user",
-        rf"(?i)({B}(?:user[_-]?name|user|login)=)((?:self|cls|this|request|args|kwargs|config|user[_-]?name|user|login){B})",
-        KEEP,
-        ("create(user=self.user, login=login)", "create(user=self.user, login=login)"),
-        frame="${1}{}${2}",
-        gate=_USER_EQUALS,
-    ),
-    Rule(
         "assigned_user",
-        rf"(?i)({B}(?:user[_-]?name|user|login)=){_START}{_REST}*",
+        rf"({B}(?:user|User|USER|login|Login|LOGIN)(?:[_-]?(?:name|Name|NAME))?=){_START}{_REST}*",
         "<user>",
         ("login failed: user=annb db=prod", "login failed: user=<user> db=prod"),
         frame="${1}{}",
-        gate=_USER_EQUALS,
+        gate=_USER_SAID,
+    ),
+    Rule(
+        "assigned_owner",
+        rf"({B}{_USER_KEY}=)(?i:[a-z]{{2,20}}[._][a-z][a-z0-9]{{1,24}}|[a-z]{{3,20}}[0-9]{{1,4}}){_WORD_END}",
+        "<user>",
+        ("account=ann_baker is locked", "account=<user> is locked"),
+        frame="${1}{}${2}",
+        gate=_USER_SAID,
+    ),
+    Rule(
+        "told_user",
+        rf"({B}{_USER_KEY}[ \t]*:[ \t]*)(?i:[a-z]{{1,20}}\.[a-z]{{2,24}}[0-9]{{0,4}}"
+        rf"|[a-z]{{3,20}}[0-9]{{1,4}}){_WORD_END}",
+        "<user>",
+        ("user: ann.baker, n: 3", "user: <user>, n: 3"),
+        frame="${1}{}${2}",
+        gate=_USER_SAID,
+    ),
+    Rule(
+        "told_login",
+        rf"(?m)({B}(?:(?:user|User|USER)[_-]?(?:name|Name|NAME)|(?:login|Login|LOGIN)(?:[_-]?(?:name|Name|NAME))?|assignee|Assignee"
+        r"|ASSIGNEE)[ \t]*:[ \t]*)[A-Za-z][A-Za-z0-9._-]{1,40}([ \t]*(?:$|[\r\n,;|&)}\]]|[ \t][A-Za-z_.-]+[:=]))",
+        "<user>",
+        ("username: annb, host: db", "username: <user>, host: db"),
+        frame="${1}{}${2}",
+        gate=_USER_SAID,
+    ),
+    Rule(
+        "told_name",
+        rf"(?m)({B}{_AUTHOR}[ \t]*[:=][ \t]*){_FULL_NAME}([ \t]*(?:$|[\r\n,;<(|]))",
+        "<name>",
+        ("Author: Ann Baker\nDate: 3", "Author: <name>\nDate: 3"),
+        frame="${1}{}${2}",
+        gate=_USER_SAID,
+    ),
+    Rule(
+        "user_element",
+        rf"(<(?:(?:user|User|USER)-?(?:name|Name|NAME)|login|Login|owner|assignee|author)>)[^<>\s{PRIVATE}][^<>{PRIVATE}]{{0,79}}(</)",
+        "<user>",
+        ("<db><username>annb</username></db>", "<db><username><user></username></db>"),
+        frame="${1}{}${2}",
+        gate=r"(?:name|Name|NAME|login|Login|owner|assignee|author)>",
     ),
 )
 
@@ -753,6 +1072,15 @@ _NUMBERS = (
         gate=_SEPARATED,
     ),
     Rule(
+        "mac_dotted",
+        rf"(?i)({B}(?:mac|hwaddr|ether|lladdr)(?:[ _-]?addr(?:ess)?)?[\\\"']*[ =:]+[\\\"']*)"
+        rf"[0-9a-f]{{4}}\.[0-9a-f]{{4}}\.[0-9a-f]{{4}}{B}",
+        "<mac>",
+        ("mac address aabb.ccdd.0011 down", "mac address <mac> down"),
+        frame="${1}{}",
+        gate=r"(?i)\.[0-9a-f]{4}\.[0-9a-f]{4}",
+    ),
+    Rule(
         "ipv6",
         rf"(?i){B}({_HEX}:{_HEX}:{_HEX}):(?:{_HEX}:){{4}}{_HEX}{B}",
         ":",
@@ -770,19 +1098,20 @@ _NUMBERS = (
     ),
     Rule(
         "iban",
-        rf"{B}[A-Z]{{2}}[0-9]{{2}}(?: ?[A-Z0-9]{{4}}){{2,7}}(?: ?[A-Z0-9]{{1,4}})?{B}",
+        rf"{B}(?:[A-Z]{{2}}[0-9]{{2}}(?:[ -]?[A-Z0-9]{{4}}){{2,7}}(?:[ -]?[A-Z0-9]{{1,4}})?"
+        rf"|[a-z]{{2}}[0-9]{{2}}(?:[ -][a-z0-9]{{4}}){{2,7}}(?:[ -][a-z0-9]{{1,4}})?){B}",
         "<iban>",
         ("to DE89 3704 0044 0532 0130 00 now", "to <iban> now"),
         find=find_iban,
-        gate=rf"{B}[A-Z]{{2}}[0-9]{{2}} ?[A-Z0-9]{{4}}",
+        gate=rf"{B}(?:[A-Z]{{2}}[0-9]{{2}}[ -]?[A-Z0-9]{{4}}|[a-z]{{2}}[0-9]{{2}}[ -][a-z0-9]{{4}}[ -])",
     ),
     Rule(
         "card",
-        rf"(?:^|[^A-Za-z0-9{KEEP}])([2-6](?:[ -]?[0-9]){{12,30}}){B}",
+        rf"(?:^|[^A-Za-z0-9{KEEP}])([2-6](?:[ -]?[0-9]){{12,30}}|[2-6][0-9]{{3}}(?:[._+\s][0-9]{{4}}){{3}}){B}",
         "<card>",
         ("card 4111 1111 1111 1111 declined", "card <card> declined"),
         find=find_card,
-        gate=r"(?:^|[^A-Za-z0-9])[2-6](?:[ -]?[0-9]){12}",
+        gate=r"(?:^|[^A-Za-z0-9])[2-6](?:(?:[ -]?[0-9]){12}|[0-9]{3}[._+\s][0-9]{4}[._+\s][0-9]{4}[._+\s][0-9])",
     ),
     Rule(
         "card_code",
@@ -834,7 +1163,7 @@ _NUMBERS = (
     Rule(
         "phone_international",
         r"(^|[^0-9A-Za-z.+])\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?"
-        r"(?:[0-9](?:[ .-]?[0-9]{2}){4}|[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4})",
+        r"(?:[0-9](?:[ .-]?[0-9]{2}){4}|[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4}|[0-9](?:[ -][0-9]{3,4}){2}(?: [0-9]{2})?)",
         "<phone>",
         ("call +49 30 1234 5678 back", "call <phone> back"),
         frame="${1}{}",
@@ -844,21 +1173,32 @@ _NUMBERS = (
         "phone_told",
         rf"(?i)({B}(?:tel(?:efon|ephone)?|phone|mobile?|fax|handy|whatsapp)(?:[ _]?(?:number|no|nr))?"
         rf"[.:= \"'\\]{{1,4}})"
-        rf"\+?[0-9(][0-9 ()/-]{{5,16}}[0-9]{B}",
+        rf"\+?\(?[0-9](?:[ ()/.-]{{0,3}}[0-9]){{5,14}}{B}",
         "<phone>",
         ("Tel.: 0171 1234567, fax=030/1234567", "Tel.: <phone>, fax=<phone>"),
         frame="${1}{}",
         gate=r"(?i)(?:tel(?:efon|ephone)?|phone|mobile?|fax|handy|whatsapp)(?:[ _]?(?:number|no|nr))?"
-        r"[.:= \"'\\]{1,4}\+?[0-9(]",
+        r"[.:= \"'\\]{1,4}\+?\(?[0-9]",
     ),
     Rule(
         "phone_european",
         rf"(^|[\s\"'(:,])(?:00[1-9][0-9]{{1,2}}[ -][0-9]{{2,4}}[ -][0-9]{{3,8}}"
-        rf"|0[1-9][0-9]{{1,3}} [0-9]{{3,4}} [0-9]{{4}}|0[1-9][0-9]{{1,3}}/[0-9]{{5,8}}){B}",
+        rf"|0[1-9][0-9]{{1,3}} [0-9]{{3,4}} [0-9]{{4}}|0[1-9][0-9]{{1,3}}/[0-9]{{5,8}}"
+        rf"|07[0-9]{{3}} [0-9]{{6}}|01[5-7][0-9][ -][0-9]{{7,8}}|0[1-9]0?-[0-9]{{4}}-[0-9]{{4}}"
+        rf"){B}",
         "<phone>",
-        ("call 020 7946 0187 or 030/1234567", "call <phone> or <phone>"),
+        ("call 020 7946 0187, 030/1234567 or 07911 123456", "call <phone>, <phone> or <phone>"),
         frame="${1}{}",
-        gate=r"00[1-9][0-9]{1,2}[ -][0-9]{2,4}[ -]|0[1-9][0-9]{1,3}(?: [0-9]{3,4} [0-9]{4}|/[0-9]{5})",
+        gate=r"00[1-9][0-9]{1,2}[ -][0-9]{2,4}[ -]|0[1-9][0-9]{1,3}(?: [0-9]{3,4} [0-9]{4}|/[0-9]{5}|[ -][0-9]{6})"
+        r"|0[1-9]-[0-9]{4}-[0-9]{4}|0[1-9]0-[0-9]{4}-[0-9]{4}",
+    ),
+    Rule(
+        "phone_area",
+        rf"(^|[\s\"':,])(?:\(0[1-9][0-9]{{0,3}}\) [0-9]{{3,5}}[ -]|\([1-9][0-9]{{1,3}}\) [0-9]{{4,5}}-)[0-9]{{4}}{B}",
+        "<phone>",
+        ("call (02) 9374 4000 back", "call <phone> back"),
+        frame="${1}{}",
+        gate=r"\) [0-9]{3}",
     ),
     Rule(
         "phone_national",
@@ -932,19 +1272,19 @@ _OPAQUE = (
 )
 
 STAGES = (
-    Stage("blocks", ("PRIVATE KEY",), _BLOCKS),
+    Stage("blocks", ("PRIVATE KEY|Private-Lines",), _BLOCKS),
     Stage("urls", ("://",), _URLS),
     Stage("oracle", ("(?i)jdbc:oracle:",), _ORACLE),
     Stage("token_urls", ("://",), _TOKEN_URLS),
     Stage("queries", ("[?&]",), _QUERIES),
-    Stage("vendors", (), _VENDORS, also=("[A-Za-z0-9_-]{16}|ey[JK]",)),
+    Stage("vendors", (), _VENDORS, also=("[A-Za-z0-9_.~+/=-]{15}",)),
     Stage("keywords", (_KEYWORD,), _KEYWORDS),
     Stage("people", (), _PEOPLE),
-    Stage("numbers", (), _NUMBERS, also=("[0-9][0-9 .:-]*[0-9]|:[0-9A-Fa-f]+:",)),
+    Stage("numbers", (), _NUMBERS, also=("[0-9][0-9 ().:/-]*[0-9]|[:.-][0-9A-Fa-f]{0,4}[:.-]|(?i:passport)",)),
     Stage(
         "addresses",
         (
-            r"(?:str\.|[Ss]tra(?:ß|ss)e|gasse|[Aa]llee|[Ww]eg|damm|ufer|-Platz|(?i:box|postfach)) [0-9]",
+            r"(?:[Ss]tr\.|[Ss]tra(?:ß|ss)e|gasse|[Aa]llee|[Ww]eg|damm|ufer|-Platz|(?i:box|postfach)) [0-9]",
             r"[0-9] ?[a-h]?, ?[0-9]{5} ",
             rf" {_STREET}{B}",
         ),

@@ -64,7 +64,7 @@ def cluster(
     that of a member. `aliases` lead from a signature id to that of the same failure under other rules: both are one
     cluster, and what is decided about one holds for the other. Ids that are not in the data connect nothing.
     """
-    current = _ends(aliases or {})
+    current = alias_ends(aliases or {})
     seen = signatures.select("signature_id", "match_key", "day")
     if seen["signature_id"].n_unique() < seen.height:
         seen = seen.group_by("signature_id").agg(pl.col("match_key").first(), pl.col("day").min())
@@ -141,7 +141,7 @@ def _decided(named: pl.DataFrame, overrides: Overrides, current: Mapping[str, st
     )
 
 
-def _ends(aliases: Mapping[str, str]) -> dict[str, str]:
+def alias_ends(aliases: Mapping[str, str]) -> dict[str, str]:
     """Where each alias leads in the end; of a circle, to its least id."""
     ends = {}
     for start in aliases:

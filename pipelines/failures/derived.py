@@ -3,13 +3,14 @@
 A pure function of what was published and said, in whatever order; all its tables change in one moment.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
-from pipelines.failures.cluster import Clusters, cluster
+from pipelines.failures.cluster import Clusters, alias_ends, cluster
 from pipelines.failures.decisions import of_clusters, read_decisions
 from pipelines.failures.differences import find_differences
 from pipelines.failures.escalation import LifeCycleRules
@@ -34,6 +35,19 @@ _CUBED = [name for name in DIMENSIONS if name != "release"]
 EXECUTION_COUNTS = pl.Schema({"day": pl.Date(), **dict.fromkeys(_CUBED, pl.String()), "execution_count": pl.Int64()})
 """Grain: UTC day and cell of the dimensions that the cubes have."""
 
+_NAMED = """
+select cluster_id as signature_id, signature_ids from agentmill.failure_decisions
+union
+select substr(candidate_id, 4), signature_ids from agentmill.candidate_reviews
+order by 1, 2
+"""
+_LAST_DAY = """
+select (select max(last_at) from agentmill.agent_metrics_daily as metrics where metrics.day = ledger.day),
+    agentmill.was_over(ledger.day, ledger.published_at)
+from agentmill.load_ledger as ledger
+where ledger.table_name = 'execution_rollup_daily' and ledger.row_count > 0
+order by ledger.day desc limit 1
+"""
 _DEFAULTS = FailureSettings()
 
 
@@ -48,14 +62,23 @@ class History:
     overrides: Overrides = NO_OVERRIDES
     aliases: Mapping[str, str] = field(default_factory=dict)
     """The successor of each signature of earlier rules."""
+    named: Sequence[tuple[str, Sequence[str]]] = ()
+    """The ids under which people decided something, each with all signatures that the failure had then."""
+    last_event_at: datetime | None = None
+    """The last event of the last day, where that was not over when it was published."""
 
     @property
     def as_of(self) -> datetime:
-        """The end of the data, or the last decision if that came later."""
+        """The end of the data: of the last day, or its last event where the day goes on."""
         last_day = self.executions["day"].max() or self.facts["day"].max()
         end = _midnight(last_day if isinstance(last_day, date) else ALL_DAYS) + timedelta(days=1)
+        return self.last_event_at or end
+
+    @property
+    def decided_until(self) -> datetime:
+        """The end of the data, or the last decision if that came later: states are told as of then."""
         decided = self.decisions["effective_at"].max()
-        return max(end, decided) if isinstance(decided, datetime) else end
+        return max(self.as_of, decided) if isinstance(decided, datetime) else self.as_of
 
 
 def publish_clusters(
@@ -86,7 +109,16 @@ def read_history(
         passes=PASSES.to_frame() if passes is None else passes,
         overrides=known_overrides(settings),
         aliases=read_aliases(warehouse),
+        named=warehouse.read(_NAMED).rows(),
+        last_event_at=_last_event(warehouse),
     )
+
+
+def _last_event(warehouse: Warehouse) -> datetime | None:
+    """The last event of the last day, where that is not over; None where it is, and where there is none."""
+    (told,) = warehouse.read(_LAST_DAY).rows() or [(None, None)]
+    last_at, is_over = told
+    return None if is_over else last_at
 
 
 def known_overrides(settings: FailureSettings) -> Overrides:
@@ -112,18 +144,19 @@ def derive_clusters(history: History, settings: FailureSettings = _DEFAULTS) -> 
     facts, executions = history.facts, history.executions
     found = find_clusters(history)
     activity = executions.group_by("day").agg(pl.col("execution_count").sum())
+    signatures = _signatures(history, found.members)
     lives = derive_states(
         _daily(facts, found.members),
         executions.group_by("environment", "day").agg(pl.col("execution_count").sum()),
         _versions(executions),
-        of_clusters(history.decisions, found.members),
-        of_clusters(history.passes, found.members),
-        history.as_of,
+        of_clusters(history.decisions, signatures),
+        of_clusters(history.passes, signatures),
+        history.decided_until,
         LifeCycleRules(silent_days=settings.silent_days),
     )
     return {
         CLUSTERS: summarise(facts, found, activity),
-        CLUSTER_SIGNATURES: _signatures(history, found.members),
+        CLUSTER_SIGNATURES: signatures,
         STATES: lives.states,
         TRANSITIONS: lives.transitions,
         DIFFERENCES: find_differences(facts, found.members, executions),
@@ -143,17 +176,28 @@ def _daily(facts: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
 
 def _versions(executions: pl.DataFrame) -> pl.DataFrame:
     known = executions.filter(pl.col("agent_version").is_not_null())
-    return known.group_by("agent_id", "agent_version").agg(pl.col("day").min().alias("first_day"))
+    return known.group_by("environment", "agent_id", "agent_version").agg(pl.col("day").min().alias("first_day"))
 
 
 def _signatures(history: History, members: pl.DataFrame) -> pl.DataFrame:
-    """One row per signature ever published, and the cluster it belongs to; those of earlier rules have no day."""
+    """One row per known signature, and the cluster it belongs to. Those that are in no facts have no day.
+
+    Such are signatures of earlier rules, and those under which people decided something and which are gone since,
+    with a user who was erased or a day that was dropped: they lead where most of what was one with them is.
+    """
     counted = history.facts.group_by("signature_id").agg(
         pl.col("day").min().alias("first_day"), pl.col("occurrence_count").sum()
     )
     named = members.select("signature_id", "cluster_id").join(counted, on="signature_id", how="left")
     known = dict(members.select("signature_id", "cluster_id").iter_rows())
-    gone = [(old, known[new], None, 0) for old, new in history.aliases.items() if old not in known and new in known]
+    ends = alias_ends(history.aliases)
+    gone = [(old, known[new], None, 0) for old, new in ends.items() if old not in known and new in known]
+    known |= {old: cluster_id for old, cluster_id, _, _ in gone}
+    for name, together in history.named:
+        there = Counter(known[one] for one in together if one in known)
+        if name not in known and there:
+            gone.append((name, min(there, key=lambda one: (-there[one], one)), None, 0))
+            known[name] = gone[-1][1]
     columns = named.select("signature_id", "cluster_id", "first_day", "occurrence_count")
     return pl.concat([columns, pl.DataFrame(gone, schema=columns.schema, orient="row")]).sort("signature_id")
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,13 @@ from pipelines.failures.words import EXCEPTION
 _FACETS = ("exception_type", "http_status", "exit_code", "host", "tool", "provider")
 
 Reason = Literal["signature", "cluster", "apart", "length", "places", "kept", "values", "absent"]
+
+
+class Identity(NamedTuple):
+    """What a failure is known by."""
+
+    match_key: str
+    signature_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +92,20 @@ class Comparison:
     """The values in the only place where they differ, in keys that are the same in all others; both are among them."""
 
 
-def why(message: str, stack: str | None = None, clusters: Clusters | None = None) -> Explanation:
-    """Explain a failure, given as its text (`type: message`) and stack; without clusters, up to its category."""
+def identity_of(message: str, stack: str | None = None) -> Identity:
+    """What a failure is known by, given as its text (`type: message`) and stack."""
+    return Identity(*identify(pl.Series([message]), pl.Series([stack], dtype=pl.String)).row(0))
+
+
+def why(
+    message: str, stack: str | None = None, clusters: Clusters | None = None, published: Identity | None = None
+) -> Explanation:
+    """Explain a failure, given as its text (`type: message`) and stack; without clusters, up to its category.
+
+    `published` is what it is known by where its stack, which may be part of that, is not kept.
+    """
     texts = pl.Series([message]), pl.Series([stack], dtype=pl.String)
-    told = normalise(*texts).row(0, named=True)
+    told = normalise(*texts).row(0, named=True) | (published._asdict() if published else {})
     found = values(pl.Series([told["head"]])).row(0, named=True)
     kind = classify(pl.Series([told["match_key"]])).row(0, named=True)
     cluster_id = _cluster_of(told["signature_id"], clusters)
@@ -113,10 +130,9 @@ def why(message: str, stack: str | None = None, clusters: Clusters | None = None
     )
 
 
-def why_not(one: str, other: str, clusters: Clusters) -> Comparison:
-    """Whether two failures, given as their texts, are one among these clusters, and why or why not."""
-    identities = identify(pl.Series([one, other]))
-    pair, ids = _Pair(*identities["match_key"]), identities["signature_id"].to_list()
+def why_not(one: Identity, other: Identity, clusters: Clusters) -> Comparison:
+    """Whether two failures are one among these clusters, and why or why not."""
+    pair, ids = _Pair(one.match_key, other.match_key), [one.signature_id, other.signature_id]
     found = {_cluster_of(signature, clusters) for signature in ids}
     if ids[0] == ids[1]:
         return pair.told(f"Both are the signature {ids[0]}.", "signature", is_one=True)

@@ -23,6 +23,13 @@ FirstDays = Mapping[str | None, Mapping[str, date]]
 """When each version of each agent was first seen."""
 
 
+class Versions(NamedTuple):
+    """When versions were first seen: in the environment, which dates a fix, and anywhere, which compares them."""
+
+    here: FirstDays
+    everywhere: FirstDays
+
+
 class Occurrence(NamedTuple):
     """When a failure happened, of which agent in which version."""
 
@@ -91,14 +98,14 @@ class Life:
     """The state of one failure in one environment, as its facts come in, in the order of their times."""
 
     def __init__(
-        self, calendar: Calendar, counts: Mapping[int, int], first_days: FirstDays, rules: LifeCycleRules
+        self, calendar: Calendar, counts: Mapping[int, int], versions: Versions, rules: LifeCycleRules
     ) -> None:
         self.transitions: list[Transition] = []
         self.base: str | None = None
         self.mute: Decision | None = None
         self.resolution: Resolution | None = None
         self.last_at = 0
-        self._calendar, self._counts, self._first_days, self._rules = calendar, counts, first_days, rules
+        self._calendar, self._counts, self._versions, self._rules = calendar, counts, versions, rules
         self._is_escalating = False
         self._since_day = 0
         self._agents: set[str | None] = set()
@@ -198,8 +205,9 @@ class Life:
 
     def _come_back(self, happened: Occurrence, resolved: Resolution) -> None:
         """It should be gone: either it is back, or an old version still runs."""
-        known = self._first_days.get(happened.agent_id, {})
-        fixed = resolved.fixed_in or newest_version(known, _date(resolved.known_on))
+        known = self._versions.everywhere.get(happened.agent_id, {})
+        here = self._versions.here.get(happened.agent_id, {})
+        fixed = resolved.fixed_in or newest_version(here, _date(resolved.known_on))
         order = compare_versions(happened.version, fixed, known) if happened.version and fixed else None
         day = happened.at // DAY_US
         how = "its regression test passed" if resolved.by_test else "it was resolved"
@@ -229,7 +237,7 @@ class Life:
         """Whether it failed after its test had passed: only a later version than that which failed can pass anew."""
         if self._refuted_by is None:
             return False
-        known = self._first_days.get(self._refuted_by.agent_id, {})
+        known = self._versions.everywhere.get(self._refuted_by.agent_id, {})
         failed = self._refuted_by.version
         return not (test.version and failed) or compare_versions(test.version, failed, known) != 1
 
@@ -245,7 +253,7 @@ class Life:
         """A resolution in a version, or else in the newest that its agents had by then."""
         known: dict[str, date] = {}
         for agent_id in self._agents:
-            for one, day in self._first_days.get(agent_id, {}).items():
+            for one, day in self._versions.here.get(agent_id, {}).items():
                 known[one] = min(day, known.get(one, day))
         shown = version or newest_version(known, _date(at // DAY_US))
         return Resolution(at, at // DAY_US, version, shown, by_test)

@@ -24,6 +24,7 @@ from pipelines.failures.life import (
     FirstDays,
     Life,
     Occurrence,
+    Versions,
     moment,
 )
 
@@ -47,8 +48,10 @@ where they are at most five, else at least the first three and the last two."""
 ACTIVITY = pl.Schema({"environment": pl.String(), "day": pl.Date(), "execution_count": pl.Int64()})
 """Grain: environment and UTC day with executions, failed or not."""
 
-VERSIONS = pl.Schema({"agent_id": pl.String(), "agent_version": pl.String(), "first_day": pl.Date()})
-"""Grain: agent and version; the UTC day on which it ran for the first time."""
+VERSIONS = pl.Schema(
+    {"environment": pl.String(), "agent_id": pl.String(), "agent_version": pl.String(), "first_day": pl.Date()}
+)
+"""Grain: environment, agent and version; the UTC day on which it ran there for the first time."""
 
 DECISIONS = pl.Schema(
     {
@@ -135,7 +138,8 @@ def derive_states(  # noqa: PLR0913, PLR0917 - each is a table of its own
     clusters are those of today. Decisions and passes of clusters without an occurrence are left out.
     """
     end = _microseconds(as_of)
-    calendars, first_days = _calendars(activity), _first_days(versions)
+    calendars, everywhere = _calendars(activity), _first_days(versions)
+    local = {place: _first_days(rows) for (place,), rows in versions.partition_by("environment", as_dict=True).items()}
     told = _decisions(decisions, passes)
     last_day = max((day for one in calendars.values() for day in one.days if (day + 1) * DAY_US <= end), default=None)
     last_day = end // DAY_US - 1 if last_day is None else last_day
@@ -143,7 +147,7 @@ def derive_states(  # noqa: PLR0913, PLR0917 - each is a table of its own
     for (cluster_id, environment), days in _days_by_group(daily):
         calendar = calendars.get(environment, Calendar({}))
         counts = {day.number: day.occurrence_count for day in days}
-        life = Life(calendar, counts, first_days, rules)
+        life = Life(calendar, counts, Versions(local.get(environment, everywhere), everywhere), rules)
         _live(life, days, told.of(cluster_id, environment), end, rules.escalation_count)
         states.append((cluster_id, environment, *_state(life, days, calendar, last_day, end)))
         transitions += [
@@ -280,6 +284,9 @@ def _calendars(activity: pl.DataFrame) -> dict[str | None, Calendar]:
     days = activity.group_by("environment", "day").agg(pl.col("execution_count").sum())
     for environment, day, count in days.with_columns(pl.col("day").to_physical()).rows():
         runs[environment][day] = count
+    if None not in runs:  # failures of before environments were told lived in all of them
+        total = days.group_by("day").agg(pl.col("execution_count").sum())
+        runs[None] = dict(total.with_columns(pl.col("day").to_physical()).iter_rows())
     return {environment: Calendar(by_day) for environment, by_day in runs.items()}
 
 

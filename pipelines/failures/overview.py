@@ -11,6 +11,10 @@ from pipelines.warehouse.connection import Warehouse
 BY_URGENCY = (REGRESSED, ESCALATING, NEW, SUSPECTED, ONGOING, RESOLVED, MUTED)
 """All states; who is on call looks at the first ones first."""
 
+URGENT = BY_URGENCY[:4]
+"""The states that ask for somebody."""
+
+_COUNT = "select state, count(*) from agentmill.failure_states where state = any(%s) group by state"
 _FIND = """
 select distinct cluster_id
 from agentmill.failure_cluster_signatures
@@ -40,6 +44,12 @@ from agentmill.failure_transitions
 where cluster_id = %s
 order by changed_at, environment, ordinal
 """
+
+
+def count_urgent(warehouse: Warehouse) -> dict[str, int]:
+    """How many failures are in a state that asks for somebody, by state, the most urgent first."""
+    counted = dict(warehouse.read(_COUNT, [list(URGENT)]).iter_rows())
+    return {state: counted[state] for state in URGENT if state in counted}
 
 
 def find_failures(warehouse: Warehouse, text: str) -> list[str]:

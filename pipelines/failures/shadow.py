@@ -58,7 +58,7 @@ where not exists (
         on failure.event_time = occurrence.event_time
         and failure.source = occurrence.source and failure.execution_id = occurrence.execution_id
     where occurrence.day = fact.day and occurrence.signature_id = fact.signature_id
-)
+) and fact.match_key !~ ' @'
 group by 1, 2, 3
 """
 _ADOPT = """
@@ -80,7 +80,8 @@ class Shadow:
     moved_count: int
     """Occurrences whose cluster would not be the successor of theirs."""
     sampled_count: int
-    """Occurrences judged by one text of their signature and day, because their executions are gone."""
+    """Occurrences judged by one text of their signature and day, because their executions are gone. Those that the
+    frames of a stack tell apart are left out then: no stack is kept."""
 
 
 def run_shadow(warehouse: Warehouse, overrides: Overrides = NO_OVERRIDES) -> Shadow:

@@ -12,6 +12,7 @@ from pipelines.failures.facts import DIMENSIONS
 
 _SAMPLES = 5
 _WEEK = timedelta(days=7)
+_NEGLIGIBLE = 1e-12
 _SURE = 0.01
 """How unlikely a change must be by chance to be called a trend."""
 
@@ -130,18 +131,17 @@ def trend_of(now: int, before: int, runs_now: int, runs_before: int) -> str:
 
 
 def _binomial_tail(count: int, total: int, share: float) -> float:
-    """How likely `count` or more of `total` are."""
-    logs = math.log(share), math.log1p(-share)
-    return sum(
-        math.exp(
-            math.lgamma(total + 1)
-            - math.lgamma(n + 1)
-            - math.lgamma(total - n + 1)
-            + n * logs[0]
-            + (total - n) * logs[1]
-        )
-        for n in range(count, total + 1)
-    )
+    """How likely `count` or more of `total` are; 1 where that is no more than to be expected."""
+    if count <= total * share:
+        return 1.0
+    logs, tail = (math.log(share), math.log1p(-share)), 0.0
+    for n in range(count, total + 1):
+        ways = math.lgamma(total + 1) - math.lgamma(n + 1) - math.lgamma(total - n + 1)
+        term = math.exp(ways + n * logs[0] + (total - n) * logs[1])
+        tail += term
+        if term <= tail * _NEGLIGIBLE:
+            break
+    return tail
 
 
 def _distinct(column: str) -> pl.Expr:

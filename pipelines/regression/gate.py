@@ -1,34 +1,20 @@
 """Whether a version may be released: its regression tests passed, and its executions fail in no new severe way."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Any
 
 import polars as pl
 
 from pipelines.regression.case_file import CONTRACT
 from pipelines.regression.case_table import read_evidence, read_table
-from pipelines.regression.scores import ACTIVE, QUARANTINED, Evidence, current_ids, derive_cases
+from pipelines.regression.new_failures import CLUSTERS, DAYS, FACTS, Comparison, Release, compare_failures
+from pipelines.regression.scores import ACTIVE, QUARANTINED, Evidence, current_results, derive_cases
 from pipelines.warehouse.connection import Warehouse
 
-SEVERE = "high"
-
-FACTS = pl.Schema(
-    {
-        "day": pl.Date(),
-        "signature_id": pl.String(),
-        "environment": pl.String(),
-        "release": pl.String(),
-        "agent_version": pl.String(),
-    }
-)
-"""Grain: signature, environment, release and version; `day` is its first."""
-DAYS = pl.Schema({"day": pl.Date(), "agent_version": pl.String(), "environment": pl.String()})
-"""Grain: version and environment with an execution; `day` is its first."""
-CLUSTERS = pl.Schema(
-    {"cluster_id": pl.String(), "severity": pl.String(), "title": pl.String(), "template": pl.String()}
-)
-"""Grain: cluster."""
+NOTES = {"nothing_guarded", "quarantined", "no_baseline"}
+"""Kinds of what is only told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +22,7 @@ class Reason:
     """Why a version does not pass, or what is only told of it."""
 
     kind: str
-    """no_results, case_failed, case_error, case_not_run, new_failure; quarantined, no_baseline."""
+    """results_broken, no_results, case_failed, case_error, case_not_run, new_failure; and NOTES."""
     subject: str | None
     text: str
 
@@ -47,6 +33,9 @@ class Judgement:
 
     version: str
     baseline: str | None
+    """What was asked for to compare with."""
+    first_day: date | None
+    """The version's first day (UTC), where its failures were compared with all before it."""
     environment: str | None
     case_count: int
     reasons: list[Reason] = field(default_factory=list)
@@ -71,31 +60,34 @@ class Judgement:
 
 
 _ADVICE = {
+    "results_broken": "Look at the files that --results names: they have to be results of regression tests.",
     "no_results": "Run `pytest --agentmill-cases` on this version and hand its results over with --results.",
     "case_failed": "Mend what failed and run the tests again; a test that is wrong is retired by a review.",
     "case_error": "Mend the fixture `run_agent`, whose errors say nothing of the agent, and run the tests again.",
     "case_not_run": "Run all cases of the folder on this version, and hand the results over with --results.",
-    "new_failure": "Mend the new failures, or resolve them where they are none of this version.",
+    "new_failure": "Mend the new failures, or resolve or mute them where they are none of this version.",
 }
 
 
-@dataclass(frozen=True)
-class Release:
-    """What is known of releases: failure facts, when versions ran, and clusters, as in the schemas above."""
+def judge(
+    warehouse: Warehouse,
+    version: str,
+    baseline: str | None,
+    environment: str | None,
+    broken: Sequence[tuple[str, str]] = (),
+) -> Judgement:
+    """Judge a version by the published tables, in one environment or in all of them together.
 
-    facts: pl.DataFrame
-    days: pl.DataFrame
-    clusters: pl.DataFrame
-
-
-def judge(warehouse: Warehouse, version: str, baseline: str | None, environment: str | None) -> Judgement:
-    """Judge a version by the published tables, in one environment or in all of them together."""
+    `broken` names what was given as results and brought none, each with what is wrong; it stops the version.
+    """
     release = Release(
         _first_days(warehouse, "failure_signatures_daily", FACTS),
         _first_days(warehouse, "execution_rollup_daily", DAYS),
         read_table(warehouse, "failure_clusters", CLUSTERS),
     )
-    return judge_version(read_evidence(warehouse), release, version, baseline, environment)
+    judgement = judge_version(read_evidence(warehouse), release, version, baseline, environment)
+    judgement.reasons[:0] = [Reason("results_broken", name, f"It brought no result: {why}.") for name, why in broken]
+    return judgement
 
 
 def _first_days(warehouse: Warehouse, table: str, schema: pl.Schema) -> pl.DataFrame:
@@ -110,28 +102,45 @@ def judge_version(
 ) -> Judgement:
     """Judge a version. Of each case its last run on the version counts, in each environment.
 
-    A quarantined case is told and does not gate; whether it is one is judged by what was known before that run, so that
-    a test which has only now begun to flake still stops the version once.
+    A quarantined case is told and gates only where all of it failed; whether it is one is judged by what was known
+    before that run, so that a test which has only now begun to flake still stops the version once.
     """
     wanted = pl.col("environment") == environment if environment is not None else pl.lit(value=True)
-    results = current_ids(evidence.results, "case_id", evidence.signatures)
+    results = current_results(evidence)
     of_version = results.filter((pl.col("agent_version") == version) & wanted)
     last = _last_runs(of_version)
     before = results.join(last, on="result_id", how="anti")
     known = Evidence(evidence.candidates, evidence.reviews, before, evidence.signatures, evidence.states)
     cases = derive_cases(known, {}).filter("is_blocking")
     gating = cases.filter(pl.col("state") == ACTIVE)["case_id"].to_list()
-    quarantined = cases.filter(pl.col("state") == QUARANTINED)
-    judged_baseline = baseline or _version_before(release, version, wanted)
-    reasons, notes = list(_judge_cases(gating, last)), [*_tell_quarantined(quarantined, last)]
-    if of_version.is_empty():
-        reasons.insert(0, Reason("no_results", None, f"There is no result of version {version}: nothing was tested."))
-    if judged_baseline is None:
-        text = f"No version ran before {version}: its failures cannot be compared."
-        notes.append(Reason("no_baseline", None, text))
+    states = evidence.states.filter(wanted)
+    compared = compare_failures(release.within(environment), evidence.signatures, states, version, baseline)
+    told = [
+        *_judge_coverage(version, gating, of_version, evidence.candidates["candidate_id"]),
+        *_judge_cases(gating, last),
+        *_judge_quarantined(cases.filter(pl.col("state") == QUARANTINED), last),
+        *_judge_comparison(version, baseline, compared),
+    ]
+    return Judgement(
+        version,
+        baseline,
+        compared.first_day if baseline is None and compared.has_before else None,
+        environment,
+        len(gating),
+        [one for one in told if one.kind not in NOTES],
+        [one for one in told if one.kind in NOTES],
+    )
+
+
+def _judge_coverage(version: str, gating: list[str], results: pl.DataFrame, known: pl.Series) -> Iterator[Reason]:
+    """Whether anything was tested. Where no case gates, any result of a case that we know will do."""
+    if gating:
+        counted = results.filter(pl.col("case_id").is_in(gating))
     else:
-        reasons += _new_failures(evidence, release, version, judged_baseline, wanted)
-    return Judgement(version, judged_baseline, environment, len(gating), reasons, notes)
+        yield Reason("nothing_guarded", None, "There is no approved blocking case: nothing was guarded.")
+        counted = results.filter(pl.col("case_id").is_in(known.to_list()) & (pl.col("outcome") != "skipped"))
+    if counted.is_empty():
+        yield Reason("no_results", None, f"There is no result of version {version}: nothing was tested.")
 
 
 def _last_runs(results: pl.DataFrame) -> pl.DataFrame:
@@ -165,44 +174,28 @@ def _judge_case(case_id: str, rows: pl.DataFrame | None) -> Reason | None:
     return None
 
 
-def _tell_quarantined(cases: pl.DataFrame, last: pl.DataFrame) -> Iterator[Reason]:
-    failed = set(last.filter(pl.col("outcome").is_in(["fail", "error"]))["case_id"])
+def _judge_quarantined(cases: pl.DataFrame, last: pl.DataFrame) -> Iterator[Reason]:
+    """A flaky test says little by one fail, and enough where a part of it failed each time it ran."""
     for case_id, why in cases.select("case_id", "state_reason").iter_rows():
-        outcome = "failed" if case_id in failed else "did not fail"
-        yield Reason("quarantined", case_id, f"It {outcome} and does not count: {why}.")
+        rows = last.filter((pl.col("case_id") == case_id) & pl.col("outcome").is_in(["pass", "fail"]))
+        parts = rows.group_by("environment", "part").agg((pl.col("outcome") == "fail").all().alias("is_broken"))
+        broken = parts.filter("is_broken")["part"].unique().sort()
+        if broken.len():
+            yield Reason("case_failed", case_id, f"It is quarantined, and yet every run failed ({', '.join(broken)}).")
+        else:
+            outcome = "failed" if "fail" in rows["outcome"] else "did not fail"
+            yield Reason("quarantined", case_id, f"It {outcome} and does not count: {why}.")
 
 
-def _version_before(release: Release, version: str, wanted: pl.Expr) -> str | None:
-    """The version whose first day is the last before that of the version; the first by name of several on that day."""
-    seen = pl.concat(
-        [
-            release.days.filter(wanted).select("day", version="agent_version"),
-            *_versions(release.facts.filter(wanted)),
-        ]
-    ).drop_nulls()
-    first = seen.group_by("version").agg(pl.col("day").min())
-    own = first.filter(pl.col("version") == version)
-    earlier = first if own.is_empty() else first.filter(pl.col("day") < own["day"][0])
-    newest = earlier.sort("day", "version", descending=[True, False])
-    return newest["version"][0] if newest.height else None
-
-
-def _versions(facts: pl.DataFrame) -> list[pl.DataFrame]:
-    """Day and version of each fact, once by the agent's version and once by the release."""
-    return [facts.select("day", version=name) for name in ("agent_version", "release")]
-
-
-def _new_failures(
-    evidence: Evidence, release: Release, version: str, baseline: str, wanted: pl.Expr
-) -> Iterator[Reason]:
-    """Severe clusters that occurred in the version and in none of the baseline's executions."""
-    facts = release.facts.filter(wanted).join(evidence.signatures, on="signature_id")
-
-    def clusters_of(name: str) -> pl.DataFrame:
-        is_of = (pl.col("agent_version") == name) | (pl.col("release") == name)
-        return facts.filter(is_of.fill_null(value=False)).select("cluster_id").unique()
-
-    new = clusters_of(version).join(clusters_of(baseline), on="cluster_id", how="anti")
-    severe = release.clusters.filter(pl.col("severity") == SEVERE).join(new, on="cluster_id", how="semi")
-    for cluster_id, title, template in severe.sort("cluster_id").select("cluster_id", "title", "template").iter_rows():
-        yield Reason("new_failure", cluster_id, f"New since {baseline}: {title or template}")
+def _judge_comparison(version: str, baseline: str | None, compared: Comparison) -> Iterator[Reason]:
+    """New failures, and what could not be compared."""
+    day = compared.first_day
+    if day is None:
+        yield Reason("no_baseline", None, f"Version {version} has not run yet: there are no failures to compare.")
+    elif not compared.has_before and baseline is None:
+        yield Reason("no_baseline", None, f"Its agents did not run before {day}: its failures cannot be compared.")
+    elif not compared.has_before:
+        yield Reason("no_baseline", None, f"Version {baseline} did not run its agents: every failure is new.")
+    since = f"New since {baseline}" if baseline else f"New in {version}, not there before its first day, {day}"
+    for cluster_id, text in compared.new.iter_rows():
+        yield Reason("new_failure", cluster_id, f"{since}: {text}")

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pipelines.anonymize.text import DEFAULT
+from pipelines.anonymize.text import DEFAULT, Sanitizer
 from pipelines.regression.case_file import CONTRACT, BrokenCase, Case, read_cases, replace_file
 from pipelines.regression.contract import ResultError, Verdict, clean_text, explain_exception, judge
-from pipelines.regression.result_file import RESULTS_FORMAT
+from pipelines.regression.result_file import NOT_RUN_MESSAGE, RESULTS_FORMAT
+from pipelines.settings import ConfigError, load_settings
 
 NO_AGENT = (
     "There is no fixture `run_agent`: write one that returns a callable from a case to a result, in a conftest.py in "
@@ -45,6 +46,8 @@ class Trial(NamedTuple):
         return self.case.case_id, self.case.part, self.repetition
 
 
+SANITIZER = pytest.StashKey[Sanitizer]()
+"""For all texts of the session. Under other rules than those of the warehouse, failures have other signatures."""
 VERDICT = pytest.StashKey[Verdict]()
 """On the contract; an agent that raised or told no outcome has none."""
 EXPLAINED = pytest.StashKey[Verdict]()
@@ -65,7 +68,7 @@ def test_case_file(broken: BrokenCase) -> None:
 
 def test_regression(trial: Trial, request: pytest.FixtureRequest) -> None:
     """The agent keeps the contract of the case."""
-    stash, case = request.node.stash, trial.case
+    stash, case, sanitizer = request.node.stash, trial.case, request.config.stash[SANITIZER]
     run_agent = _agent(request)
     stash[HAS_AGENT] = True
     started = time.perf_counter()
@@ -74,12 +77,12 @@ def test_regression(trial: Trial, request: pytest.FixtureRequest) -> None:
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
     except Exception as error:
-        stash[EXPLAINED] = explain_exception(case, error, DEFAULT)
+        stash[EXPLAINED] = explain_exception(case, error, sanitizer)
         raise
     finally:
         stash[DURATION] = (time.perf_counter() - started) * 1_000
     try:
-        verdict = stash[VERDICT] = judge(case, result, stash[DURATION], DEFAULT)
+        verdict = stash[VERDICT] = judge(case, result, stash[DURATION], sanitizer)
     except ResultError as error:
         pytest.fail(str(error), pytrace=False)
     if verdict.broken:
@@ -136,6 +139,7 @@ class CasePlugin:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        config.stash[SANITIZER] = _read_sanitizer(config)
         folder = config.invocation_params.dir / config.getoption("agentmill_cases")
         if not folder.is_dir():
             raise pytest.UsageError(f"--agentmill-cases: there is no folder {folder}.")
@@ -173,6 +177,7 @@ class CasePlugin:
                 report.agentmill_result = result  # type: ignore[attr-defined]
             told = {**result, "version": self._option("version"), "environment": self._option("environment")}
             told["run_id"] = self._option("run_id")
+            told |= {"agentmill_repetitions": trial.case.repetitions, "agentmill_controls": len(trial.case.controls)}
             del told["message"], told["duration_ms"]
             item.user_properties.extend((name, value) for name, value in told.items() if value is not None)
         return report
@@ -205,6 +210,17 @@ class CasePlugin:
         replace_file(path, json.dumps(content, indent=1) + "\n")
 
 
+def _read_sanitizer(config: pytest.Config) -> Sanitizer:
+    """The sanitizer of the configuration that is named, else the one without rules of the user."""
+    named = config.getoption("agentmill_config")
+    if named is None:
+        return DEFAULT
+    try:
+        return load_settings(config.invocation_params.dir / named).read_sanitizer()
+    except ConfigError as error:
+        raise pytest.UsageError(f"--agentmill-config: {error}") from None
+
+
 def _folder_of(node: pytest.Item | pytest.Collector) -> pytest.Collector:
     """The folder that a node of the command line lies in; fixtures of its conftest.py are seen from there."""
     return next(one for one in node.iter_parents() if isinstance(one, pytest.Directory | pytest.Session))
@@ -230,21 +246,21 @@ def _result(item: pytest.Item, trial: Trial, report: pytest.TestReport, call: py
         "repetition": repetition,
         "outcome": "skipped" if report.skipped else "pass" if report.passed else failed,
         "duration_ms": None if duration is None else round(duration),
-        "message": told.message or _message(call),
+        "message": told.message or _message(call, item.config.stash[SANITIZER]),
         "is_same_failure": told.is_same_failure,
         "signature_id": told.signature_id,
     }
 
 
-def _message(call: pytest.CallInfo[None]) -> str | None:
+def _message(call: pytest.CallInfo[None], sanitizer: Sanitizer) -> str | None:
     """What ended a trial that came to no verdict, sanitized."""
     if call.excinfo is None:
         return None
-    return clean_text(call.excinfo.exconly(), DEFAULT)
+    return clean_text(call.excinfo.exconly(), sanitizer)
 
 
 def _not_run(trial: Trial) -> dict[str, Any]:
     case_id, part, repetition = trial.key
     nothing = {"duration_ms": None, "is_same_failure": None, "signature_id": None}
     told = {"case_id": case_id, "part": part, "repetition": repetition}
-    return {**told, "outcome": "skipped", "message": "It was not run.", **nothing}
+    return {**told, "outcome": "skipped", "message": NOT_RUN_MESSAGE, **nothing}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from typing import Annotated, Any, Literal
 from xml.parsers import expat
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pipelines.regression.case_file import CASE_ID, CONTRACT
 
 RESULTS_FORMAT = "agentmill.regression_results"
+NOT_RUN_MESSAGE = "It was not run."
 LARGEST_FILE_BYTES = 64 * 1024 * 1024
 
 _LARGEST_NUMBER = 2**53
@@ -53,6 +55,17 @@ def _parse_time(text: object) -> object:
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class _Extent(BaseModel):
+    """How much there is of a case, as our plugin announces it in the XML with each test; bounds are those of a case."""
+
+    agentmill_repetitions: Annotated[int, Field(ge=1, le=100)]
+    agentmill_controls: Annotated[int, Field(ge=0, le=3)]
+
+    @property
+    def parts(self) -> list[str]:
+        return [CONTRACT, *(f"control:{number}" for number in range(1, self.agentmill_controls + 1))]
+
+
 class _Header(BaseModel):
     format: Literal["agentmill.regression_results"]
     format_version: Literal[1]
@@ -85,6 +98,8 @@ class Run:
     version: str | None
     environment: str | None
     results: list[Result] = field(default_factory=list)
+    extents: dict[str, _Extent] = field(default_factory=dict)
+    """How much there is of a case, where the file announces it."""
 
 
 def parse_results(data: bytes) -> ResultFile:
@@ -133,6 +148,10 @@ def _tell(error: ValidationError) -> str:
 
 
 def _parse_junit(data: bytes) -> ResultFile:
+    """The tests of a file that name a case. What of a case our plugin announces and does not tell was skipped.
+
+    A test of another runner that names a case stands for its whole contract; several are its repetitions.
+    """
     file, unnamed = ResultFile("junit"), 0
     seen: Counter[tuple[str | None, str]] = Counter()
     for suite in _read_xml(data).iter("testsuite"):
@@ -143,9 +162,33 @@ def _parse_junit(data: bytes) -> ResultFile:
             run = _run_of(one, suite, file)
             seen[run.run_id, str(one.case_id)] += 1
             _collect([one.as_result(seen[run.run_id, str(one.case_id)])], run, file)
+            if one.is_ours:
+                _announce(one, run, file)
+    for run in file.runs:
+        run.results += [*_not_run(run)]
     if not any(run.results for run in file.runs) and not file.problems:
         raise ResultFileError(f"none of its {unnamed} tests names a regression case")
     return file
+
+
+def _announce(one: "_Told", run: Run, file: ResultFile) -> None:
+    """Note how much there is of a case, where a test says so."""
+    if _Extent.model_fields.keys().isdisjoint(one.properties):
+        return
+    try:
+        run.extents[str(one.case_id)] = _Extent.model_validate(one.properties)
+    except ValidationError as error:
+        file.problems.append(f"how much of a case was to be run cannot be read: {_tell(error)}")
+
+
+def _not_run(run: Run) -> Iterator[Result]:
+    told = {(one.case_id, one.part, one.repetition) for one in run.results}
+    for case_id, extent in run.extents.items():
+        for part, repetition in product(extent.parts, range(1, extent.agentmill_repetitions + 1)):
+            if (case_id, part, repetition) not in told:
+                yield Result(
+                    case_id=case_id, part=part, repetition=repetition, outcome="skipped", message=NOT_RUN_MESSAGE
+                )
 
 
 def _read_xml(data: bytes) -> ET.Element:

@@ -12,6 +12,7 @@ import polars as pl
 
 from pipelines.execution import TIMESTAMP
 from pipelines.failures.lifecycle import PASSES
+from pipelines.failures.versions import compare_versions
 from pipelines.regression.case_file import CONTRACT
 from pipelines.regression.cases import APPROVED
 
@@ -23,6 +24,8 @@ Z = 1.645
 """Of a one-sided 95 % bound, and of a two-sided 90 % interval."""
 FLAKY_BETWEEN = (0.2, 0.8)
 FLAKY_VERDICTS = 20
+FLAKY_CHANGES = 2
+"""From failing to passing once is a fix, and from passing to failing a fault."""
 GUARD = timedelta(days=90)
 GUARD_RUNS = 20
 
@@ -56,6 +59,7 @@ RESULTS = pl.Schema(
         "run_id": pl.String(),
         "case_id": pl.String(),
         "part": pl.String(),
+        "repetition": pl.Int64(),
         "executed_at": TIMESTAMP,
         "outcome": pl.String(),
         "agent_version": pl.String(),
@@ -118,7 +122,7 @@ def derive_cases(evidence: Evidence, agent_of: dict[str, str | None]) -> pl.Data
     A candidate that was never approved is no case; one that was, and is retired by a person, stays as a retired one.
     """
     reviews = current_ids(evidence.reviews, "candidate_id", evidence.signatures)
-    of_case = score(current_ids(evidence.results, "case_id", evidence.signatures))
+    of_case = score(current_results(evidence))
     resolved = _resolved_clusters(evidence.states)
     scores = {row["case_id"]: row for row in of_case.iter_rows(named=True)}
     approvals = _last(reviews, "approve")
@@ -187,27 +191,46 @@ def score(results: pl.DataFrame) -> pl.DataFrame:
 def passing(evidence: Evidence) -> pl.DataFrame:
     """Runs that prove a failure gone, as PASSES, in the order of time.
 
-    The case is approved and does not flake; each repetition of its contract and of all its controls passed in that
-    run; and an earlier run on another version failed: a test that has never failed may not see the failure at all. It
-    is the version that is proven, so it holds in every environment, wherever the test ran.
+    The case is approved and does not flake; each repetition of its contract passed in that run, and no control failed
+    or ended in an error; and the contract failed in an earlier run on an earlier version: a test that has never failed
+    may not see the failure at all. Both versions have a name; of names that have no order, such as commits, another one
+    will do. It is the version that is proven, so it holds in every environment, wherever the test ran.
     """
-    results = current_ids(evidence.results, "case_id", evidence.signatures)
+    results = current_results(evidence)
     approved = evidence.candidates.filter(pl.col("state") == APPROVED).select("cluster_id", case_id="candidate_id")
     steady = score(results).filter(~pl.col("is_flaky")).select("case_id")
     runs = _runs(results).join(approved, on="case_id").join(steady, on="case_id", how="semi")
-    failed = runs.filter(pl.col("outcome") == "fail").select(
+    runs = runs.filter(pl.col("agent_version").is_not_null())
+    failed = runs.filter("is_contract_broken").select(
         "case_id", failed_at="executed_at", failed_version="agent_version"
     )
     mended = runs.filter(pl.col("outcome") == "pass").join(failed, on="case_id")
-    mended = mended.filter(
-        (pl.col("failed_at") < pl.col("executed_at")) & pl.col("failed_version").ne_missing(pl.col("agent_version"))
-    )
+    mended = mended.filter(pl.col("failed_at") < pl.col("executed_at"))
     return (
-        mended.with_columns(environment=pl.lit(None, pl.String))
+        mended.join(_rises(mended), on=["failed_version", "agent_version"], how="semi")
+        .with_columns(environment=pl.lit(None, pl.String))
         .select(PASSES.names())
         .unique()
         .sort("executed_at", "cluster_id", "agent_version")
     )
+
+
+def _rises(mended: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of a version that failed and one that passed, of which the latter is the later one, or nobody knows."""
+    pairs = mended.select("failed_version", "agent_version").unique()
+    rising = [compare_versions(failed, passed, {}) in {-1, None} for failed, passed in pairs.iter_rows()]
+    return pairs.filter(pl.Series(rising, dtype=pl.Boolean))
+
+
+def current_results(evidence: Evidence) -> pl.DataFrame:
+    """The results under the ids that cases have now, each once.
+
+    A file that names no version may have been imported without one first and with one later: what the same run tells
+    with a version, or with an environment, is the same result as the one without.
+    """
+    results = current_ids(evidence.results, "case_id", evidence.signatures)
+    named = pl.sum_horizontal(pl.col("agent_version", "environment").is_not_null())
+    return results.filter(named == named.max().over("run_id", "case_id", "part", "repetition"))
 
 
 def current_ids(frame: pl.DataFrame, column: str, signatures: pl.DataFrame) -> pl.DataFrame:
@@ -254,14 +277,14 @@ def _with_tried(results: pl.DataFrame) -> pl.DataFrame:
 
 
 def _flakes(results: pl.DataFrame) -> pl.DataFrame:
-    """Whether any part of a case flakes: by its last 20 verdicts, on versions that have a pass and a fail.
+    """Whether any part of a case flakes: by its last 20 verdicts, on versions where it is unsteady.
 
     There the interval of the pass rate must reach into what chance would make of it: one fail of twenty may be an
     accident elsewhere, one of three is not.
     """
     verdicts = results.filter(pl.col("outcome").is_in(["pass", "fail"])).sort("executed_at", "result_id")
     last = verdicts.group_by("case_id", "part", maintain_order=True).tail(FLAKY_VERDICTS)
-    mixed = _probes(last).filter((pl.col("passes") > 0) & (pl.col("fails") > 0))
+    mixed = _probes(last).join(_unsteady(last), on=_PROBE, how="semi", nulls_equal=True)
     passes, total = pl.col("passes").sum(), (pl.col("passes") + pl.col("fails")).sum()
     low, high = FLAKY_BETWEEN
     parts = mixed.group_by("case_id", "part").agg(passes.alias("passes"), total.alias("n"))
@@ -275,10 +298,31 @@ def _flakes(results: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _unsteady(verdicts: pl.DataFrame) -> pl.DataFrame:
+    """Where a part both passed and failed in one run, or its runs went to and fro on one version.
+
+    A single change is no flake: under a label that does not change, such as `main`, every test that did its work fails
+    first and passes after the fix.
+    """
+    is_fail = pl.col("outcome") == "fail"
+    runs = (
+        _with_tried(verdicts)
+        .group_by(*_PROBE, "run_id")
+        .agg(pl.col("executed_at").max(), is_fail.any().alias("has_fail"), (~is_fail).any().alias("has_pass"))
+        .sort("executed_at", "run_id")
+    )
+    told = runs.group_by(_PROBE, maintain_order=True).agg(
+        (pl.col("has_fail") & pl.col("has_pass")).any().alias("is_mixed"),
+        (pl.col("has_fail") != pl.col("has_fail").shift()).sum().alias("changes"),
+    )
+    return told.filter(pl.col("is_mixed") | (pl.col("changes") >= FLAKY_CHANGES))
+
+
 def _runs(results: pl.DataFrame) -> pl.DataFrame:
     """What each run of a case came to, over its contract and controls, in the order of time.
 
-    A fail anywhere is a fail, then an error; a run of which anything was skipped proves nothing and is `skipped`.
+    A fail anywhere is a fail, then an error; a run of which any of the contract was skipped proves nothing and is
+    `skipped`. A control that was skipped tells nothing either way.
     """
     is_contract = pl.col("part") == CONTRACT
     worst = (
@@ -286,13 +330,17 @@ def _runs(results: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("fail"))
         .when((pl.col("outcome") == "error").any())
         .then(pl.lit("error"))
-        .when((pl.col("outcome") == "skipped").any() | ~is_contract.any())
+        .when((is_contract & (pl.col("outcome") == "skipped")).any() | ~is_contract.any())
         .then(pl.lit("skipped"))
         .otherwise(pl.lit("pass"))
     )
     return (
         results.group_by("case_id", "run_id", "environment", "agent_version")
-        .agg(pl.col("executed_at").max(), worst.alias("outcome"))
+        .agg(
+            pl.col("executed_at").max(),
+            worst.alias("outcome"),
+            (is_contract & (pl.col("outcome") == "fail")).any().alias("is_contract_broken"),
+        )
         .sort("case_id", "executed_at", "run_id", "environment", "agent_version")
     )
 
@@ -338,7 +386,7 @@ def _state(
         return RETIRED, str(told)
     if scored["is_flaky"]:
         part, passes, total = scored["flaky_part"], scored["flaky_passes"], scored["flaky_n"]
-        return QUARANTINED, f"its {part} passed {passes} of {total} times on versions where it also failed"
+        return QUARANTINED, f"its {part} passed {passes} of {total} times on versions where it was unsteady"
     if is_resolved and _has_guarded(scored):
         return RETIRED, "has guarded a fixed failure long enough"
     return ACTIVE, str(candidate["state_reason"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from pipelines.failures.overview import URGENT
 from pipelines.warehouse.connection import Warehouse
 
 _MOST_CLUSTERS = 30
@@ -21,8 +22,6 @@ _CLUSTER_DAYS = """
 """
 _DIFFERENCES = "select * from agentmill.failure_differences order by cluster_id, rank"
 _STATES = "select * from agentmill.failure_states order by cluster_id, environment nulls last"
-_URGENT = ("regressed", "escalating", "new")
-"""The states that ask for somebody today, the most urgent first."""
 _SPOKEN = {
     "environment": "in environment",
     "agent_id": "agent",
@@ -96,9 +95,9 @@ def _urgent(warehouse: Warehouse, clusters: pl.DataFrame) -> list[dict[str, Any]
     rows = [
         state | {name: told[state["cluster_id"]][name] for name in ("title", "severity", "user_count")}
         for state in warehouse.read(_STATES).iter_rows(named=True)
-        if state["state"] in _URGENT and state["cluster_id"] in told
+        if state["state"] in URGENT and state["cluster_id"] in told
     ]
-    return sorted(rows, key=lambda row: (_URGENT.index(row["state"]), -row["occurrence_count"], row["cluster_id"]))
+    return sorted(rows, key=lambda row: (URGENT.index(row["state"]), -row["occurrence_count"], row["cluster_id"]))
 
 
 def describe_difference(one: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 -- One row per failure (cluster) over a range of UTC days (the last 30 by default), most frequent first.
--- In words of its most frequent member; a failure that is in no cluster yet is its own.
+-- In words of its most frequent member; category, severity and domain are those of the cluster, as people may have decided.
+-- A failure that is in no cluster yet is its own.
 create function agentmill.error_breakdown(from_day date default null, to_day date default null)
 returns table (
     rank bigint,
@@ -65,9 +66,9 @@ as $$
     select
         row_number() over frequent,
         counted.cluster_id,
-        worded.category,
-        worded.severity,
-        worded.fault_domain,
+        coalesce(known.category, worded.category),
+        coalesce(known.severity, worded.severity),
+        coalesce(known.fault_domain, worded.fault_domain),
         worded.template,
         counted.occurrence_count,
         (counted.occurrence_count / sum(counted.occurrence_count) over ())::double precision,
@@ -83,6 +84,7 @@ as $$
         published.is_final
     from counted
     join worded using (cluster_id)
+    left join agentmill.failure_clusters as known using (cluster_id)
     cross join asked
     cross join lateral (
         select

@@ -3,7 +3,7 @@
 -- Why: To mend first what hurts most.
 -- Read it: One row per distinct failure; what it says is masked.
 select
-    daily.category,
+    cluster.category,
     sum(daily.occurrence_count) as occurrence_count,
     count(distinct daily.day) as day_count,
     min(daily.first_seen_at) as first_seen_at,
@@ -13,6 +13,6 @@ select
 from agentmill.failure_signatures_daily as daily
 inner join agentmill.failure_clusters as cluster on daily.signature_id = any(cluster.signature_ids)
 where daily.day > (select max(day) from agentmill.failure_signatures_daily) - 7
-group by daily.category, cluster.cluster_id, cluster.fault_domain, cluster.title
+group by cluster.cluster_id, cluster.category, cluster.fault_domain, cluster.title
 order by occurrence_count desc, cluster.cluster_id
 limit 10

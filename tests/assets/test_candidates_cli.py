@@ -266,3 +266,9 @@ def test_the_same_can_be_done_from_the_ui(agentmill, struck):
         review_of_candidate.execute_in_process(
             run_config={"ops": {"enter_review": {"config": review | {"reason": " "}}}}, resources=mill
         )
+
+
+def test_the_status_says_which_failures_need_somebody(agentmill, struck):
+    told = agentmill("status")
+    assert "Failures that need somebody: 2 new. `agentmill failures list` names them." in told.stdout
+    assert json.loads(agentmill("status", "--json").stdout)["failures"] == {"new": 2}

@@ -1,11 +1,14 @@
 """`agentmill cases`, `agentmill results` and `agentmill gate`, and the assets that cases and results are."""
 
 import json
+import shutil
+from datetime import UTC, datetime
 
 import dagster as dg
+import polars as pl
 import pytest
 import typer
-from conftest import KEY_TEXT
+from conftest import KEY_TEXT, as_frame, enter_day
 from typer.testing import CliRunner
 
 from assets.cases_cli import cases_app
@@ -13,10 +16,17 @@ from assets.display import err, out
 from assets.regression_results import new_results, regression_cases, regression_results
 from assets.resources import Mill
 from assets.results_cli import gate, results_app
+from pipelines.anonymize.text import DEFAULT
+from pipelines.execution import EXECUTION
+from pipelines.failures.fingerprint import identify
+from pipelines.publication import publish_derived
+from pipelines.regression import refresh
+from pipelines.regression.reviews import Review, review_candidate
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_warehouse
 
-CLUSTER = "0123456789abcdef"
+FAILURE = "the disk is full"
+CLUSTER = identify(pl.Series([FAILURE]))["signature_id"][0]
 CASE_ID = f"rc_{CLUSTER}"
 
 app = typer.Typer()
@@ -34,38 +44,34 @@ def agentmill(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def configured(tmp_path, monkeypatch, empty_database):
-    """A warehouse with one approved candidate."""
+def configured(tmp_path, monkeypatch, empty_database, prices):
+    """A warehouse with one failure on three days of version 1.0, an approved candidate."""
     path = tmp_path / "agentmill.yaml"
     content = {"state_dir": str(tmp_path / "state"), "database_url": empty_database, "pseudonym_key": KEY_TEXT}
     path.write_text(json.dumps(content))
     monkeypatch.setenv("AGENTMILL_CONFIG", str(path))
-    warehouse = open_warehouse(load_settings())
-    with warehouse.connect() as connection:
-        connection.execute(
-            """
-            insert into agentmill.failure_clusters (
-                cluster_id, template, category, severity, fault_domain, signature_ids, occurrence_count, reported_count,
-                day_count, first_seen_at, last_seen_at, user_count, agent_ids, agent_versions, models, sample_message,
-                sample_execution_ids, last_week_count, week_before_count, trend
-            )
-            values (%s, 'full', 'unknown', 'medium', 'agent', array[%s], 3, 3, 3, '2026-03-01', '2026-03-03', 1,
-                '{}', '{}', '{}', 'full', '{}', 0, 0, 'unknown')
-            """,
-            [CLUSTER, CLUSTER],
-        )
-        connection.execute(
-            """
-            insert into agentmill.regression_candidates (
-                candidate_id, cluster_id, kind, state, state_reason, state_since, reviewed_by, is_blocking, policy,
-                struck_at, window_started_at, window_occurrence_count, gates, priority, priority_parts,
-                evidence_execution_ids
-            )
-            values (%s, %s, 'behaviour', 'approved', 'it came back', '2026-03-04', 'ann', true, 'gated', '2026-03-03',
-                '2026-03-01', 3, '[]', 0.5, '[]', '{}')
-            """,
-            [CASE_ID, CLUSTER],
-        )
+    settings = load_settings()
+    warehouse = open_warehouse(settings)
+    for day in range(3):
+        at = datetime(2026, 3, 1 + day, 12, tzinfo=UTC)
+        row = {
+            "source": "app",
+            "execution_id": f"r{day}",
+            "row_hash": "0",
+            "agent_id": "a",
+            "agent_name": "a",
+            "agent_version": "1.0",
+            "status": "failed",
+            "error_message": FAILURE,
+            "event_time": at,
+            "cost_source": "unpriced",
+            "quality_flags": [],
+        }
+        publish_derived(enter_day(warehouse, at.date(), as_frame([row], EXECUTION)), warehouse, prices)
+    refresh(warehouse, settings)
+    review_candidate(warehouse, Review(CASE_ID, "approve", "ann", "it came back"), DEFAULT)
+    refresh(warehouse, settings)
+    shutil.rmtree(settings.cases)
     return warehouse
 
 
@@ -126,10 +132,65 @@ def test_the_gate_stops_a_version_until_its_tests_have_passed(agentmill, configu
 
 
 def test_a_broken_file_of_results_is_told_and_does_not_pass(agentmill, configured, tmp_path):
+    agentmill("results", "import", write_results(tmp_path / "good.json"))
+    assert agentmill("gate", "--version", "2.0").exit_code == 0
     (tmp_path / "r.json").write_text("{")
-    done = agentmill("gate", "--version", "2.0", "--results", "r.json")
+    for _ in range(2):
+        done = agentmill("gate", "--version", "2.0", "--results", "r.json", "--results", "good.json", "--json")
+        assert done.exit_code == 1
+        assert "r.json: it is no file of results" in done.stderr
+        (reason,) = json.loads(done.stdout)["reasons"]
+        assert (reason["kind"], reason["subject"]) == ("results_broken", "r.json")
+
+
+def test_a_folder_without_results_does_not_pass_and_one_with_some_does(agentmill, configured, tmp_path):
+    write_results(tmp_path / "given" / "good.json")
+    assert agentmill("gate", "--version", "2.0", "--results", "given").exit_code == 0
+    (tmp_path / "given" / "good.json").rename(tmp_path / "good.json")
+    done = agentmill("gate", "--version", "2.0", "--results", "given")
     assert done.exit_code == 1
-    assert "r.json: it is no file of results" in done.stderr
+    assert "It brought no result: there is none in it." in done.stdout
+    assert "Look at the files that --results names" in done.stdout
+
+
+def test_a_file_that_was_imported_without_its_version_is_judged_with_it(agentmill, configured, tmp_path):
+    (tmp_path / "j.xml").write_text(f"<testsuite><testcase name='guards {CASE_ID}'/></testsuite>")
+    imported = agentmill("results", "import", "j.xml")
+    assert imported.exit_code == 0, imported.stdout
+    assert "it does not say when the tests ran" in imported.stdout
+    done = agentmill("gate", "--version", "9.1", "--results", "j.xml")
+    assert done.exit_code == 0, done.stdout
+    assert configured.read("select run_count from agentmill.regression_cases").item() == 1
+
+
+def test_a_repeated_result_is_a_note_and_no_problem(agentmill, configured, tmp_path):
+    first = write_results(tmp_path / "a.json", run_id="one")
+    again = write_results(tmp_path / "b.json", run_id="one", environment="ci")
+    assert agentmill("results", "import", first).exit_code == 0
+    done = agentmill("results", "import", again, "--json")
+    (file,) = json.loads(done.stdout)["files"]
+    assert (done.exit_code, file["problem"], file["notes"]) == (
+        0,
+        None,
+        "1 of its results were there before, and those stay",
+    )
+
+
+def test_the_gate_tells_what_it_compared_with(agentmill, configured, tmp_path):
+    row = {"version": "1.0", "outcome": "pass"}
+    alone = agentmill("gate", "--version", "1.0", "--results", write_results(tmp_path / "a.json", **row))
+    assert "Its agents did not run before 2026-03-01" in alone.stdout
+    told = agentmill("gate", "--version", "1.0", "--baseline", "0.9")
+    assert "Cases that gate: 1, compared with 0.9." in told.stdout
+    later = {"day": "2026-03-05", "agent_id": "a", "agent_version": "2.0", "status": "success", "execution_count": 1}
+    with configured.connect() as connection:
+        connection.execute(
+            "insert into agentmill.execution_rollup_daily select (jsonb_populate_record(one, %s::jsonb)).* "
+            "from agentmill.execution_rollup_daily as one limit 1",
+            [json.dumps(later)],
+        )
+    compared = agentmill("gate", "--version", "2.0", "--results", write_results(tmp_path / "b.json"))
+    assert "Cases that gate: 1, compared with all before its first day, 2026-03-05." in compared.stdout
 
 
 def test_cases_are_written_and_exported(agentmill, configured, tmp_path):

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from pipelines.failures.cluster import cluster
-from pipelines.failures.explain import Join, Masked, Merge, why, why_not
+from pipelines.failures.explain import Join, Masked, Merge, identity_of, why, why_not
 from pipelines.failures.fingerprint import identify
 from pipelines.failures.overrides import NO_OVERRIDES, Overrides
 
@@ -117,7 +117,7 @@ def test_a_failure_that_people_keep_apart_says_why():
     ],
 )
 def test_two_failures_are_one_or_not_for_a_reason(one, other, others, reason, says):
-    told = why_not(one, other, seen(one, other, *others))
+    told = why_not(identity_of(one), identity_of(other), seen(one, other, *others))
     assert told.reason == reason
     assert says in told.sentence
     assert told.is_one == (reason in {"signature", "cluster"})
@@ -126,32 +126,35 @@ def test_two_failures_are_one_or_not_for_a_reason(one, other, others, reason, sa
 
 def test_a_frame_is_never_a_variable():
     one, other = (f"{STACK.format(name)}KeyError: 'x'" for name in ("runner", "reader"))
-    told = why_not(one, other, seen(one, other))
+    told = why_not(identity_of(one), identity_of(other), seen(one, other))
     assert told.reason == "kept"
     assert "`@runner.step` is a frame of the stack, which is never a variable." in told.sentence
+
+
+USERS, ITEMS = (identity_of(LOCKED.format(name)) for name in ("users", "items"))
 
 
 def test_what_people_keep_apart_is_told_before_words():
     apart = decided(apart={"signature": identity(LOCKED.format("users"))})
     clusters = seen(*map(LOCKED.format, ("orders", "users", "items")), overrides=apart)
-    told = why_not(LOCKED.format("users"), LOCKED.format("items"), clusters)
+    told = why_not(USERS, ITEMS, clusters)
     assert (told.is_one, told.reason) == (False, "apart")
     assert told.sentence == f"People keep {identity(LOCKED.format('users'))} apart: another team"
 
 
 def test_a_failure_that_was_not_seen_would_be_one_with_its_like():
-    told = why_not(LOCKED.format("users"), LOCKED.format("items"), seen(*map(LOCKED.format, ("users", "carts"))))
+    told = why_not(USERS, ITEMS, seen(*map(LOCKED.format, ("users", "carts"))))
     assert (told.is_one, told.reason, told.seen) == (False, "absent", ("carts", "items", "users"))
-    few = why_not(LOCKED.format("users"), LOCKED.format("items"), seen(LOCKED.format("users")))
+    few = why_not(USERS, ITEMS, seen(LOCKED.format("users")))
     assert (few.reason, few.seen) == ("values", ("items", "users"))
     again = seen(*map(LOCKED.format, ("users", "carts", "items")))
-    assert why_not(LOCKED.format("users"), LOCKED.format("items"), again).is_one
+    assert why_not(USERS, ITEMS, again).is_one
 
 
 def test_the_reason_of_too_few_values_is_the_rule_by_which_clusters_are_made():
     names = "ab cd ef gh ij kl mn".split()
     for count in range(2, 8):
         texts = [f"lost {name} again" for name in names[:count]]
-        told = why_not(texts[0], texts[1], seen(*texts))
+        told = why_not(identity_of(texts[0]), identity_of(texts[1]), seen(*texts))
         assert told.is_one == (seen(*texts).members["cluster_id"].n_unique() == 1)
         assert told.is_one or told.seen == tuple(names[:count])

@@ -34,6 +34,7 @@ from pipelines.failures.fingerprint import (
     identify,
     normalise,
 )
+from pipelines.failures.lifecycle import DECISIONS
 from pipelines.failures.text import failure_text, heads
 from pipelines.publication import publish_derived
 from pipelines.warehouse.ledger import BusyError
@@ -607,3 +608,36 @@ def test_two_words_may_vary_together():
 )
 def test_numbers_tell_a_category_only_where_they_are_a_status(text, category):
     assert categorize(pl.Series([text])).to_list() == [category]
+
+
+def history_of(facts, *decided, **told):
+    rows = [{"decision_id": n, "decided_by": "kim", "reason": "x", **one} for n, one in enumerate(decided)]
+    return History(facts, EXECUTION_COUNTS.to_frame(), pl.DataFrame(rows, schema=DECISIONS), **told)
+
+
+def test_decisions_under_ids_of_earlier_rules_hold_after_days_were_run_again():
+    day = day_facts(date(2026, 3, 10), "the disk is full")
+    (new,) = day["signature_id"]
+    muted = {"cluster_id": "old", "action": "mute", "effective_at": NOON + timedelta(days=9), "until_escalating": False}
+    told = derive_clusters(history_of(day, muted, aliases={"old": "mid", "mid": new}))
+    assert told["failure_states"]["state"].to_list() == ["muted"]
+    assert told["failure_cluster_signatures"].select("signature_id", "cluster_id").rows() == sorted(
+        [("mid", new), ("old", new), (new, new)]
+    )
+
+
+def test_a_decision_outlives_the_signature_that_it_named():
+    """The first day of the failure is gone, with a user who was erased: what was decided holds for what is left."""
+    names = ("orders", "users", "items")
+    days = [
+        day_facts(date(2026, 3, 10 + n), f"could not open the table {name} of the shop") for n, name in enumerate(names)
+    ]
+    first, second, third = (day["signature_id"][0] for day in days)
+    muted = {"cluster_id": first, "action": "mute", "effective_at": NOON + timedelta(days=9), "until_escalating": False}
+    named = [(first, [first, second, *others])]
+    left = derive_clusters(history_of(pl.concat(days[1:]), muted, named=named))
+    assert set(left["failure_states"]["state"]) == {"muted"}
+    known = dict(left["failure_cluster_signatures"].select("signature_id", "cluster_id").iter_rows())
+    assert known[first] == known[second]
+    without = derive_clusters(history_of(pl.concat(days[1:]), muted))
+    assert set(without["failure_states"]["state"]) == {"new"}

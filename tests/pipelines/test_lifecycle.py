@@ -76,7 +76,8 @@ def fold(*hits, days, decisions=(), passes=(), runs=1000, releases=RELEASES, **o
         if volume(day)
     ]
     known = [
-        {"agent_id": "planner", "agent_version": version, "first_day": at(day).date()}
+        {"environment": place, "agent_id": "planner", "agent_version": version, "first_day": at(day).date()}
+        for place in places
         for version, day in releases.items()
     ]
     numbered = [{"decision_id": number, **one} for number, one in enumerate(decisions, 1)]
@@ -581,3 +582,42 @@ def test_two_clusters_that_became_one_live_as_one(happened, decisions, passes):
     apart = cells(happened, cluster=lambda number: "c" if number % 3 else "d")
     merged = pl.DataFrame(apart, DAILY).with_columns(cluster_id=pl.lit("c")).to_dicts()
     same(folded(merged, decisions, passes), folded(cells(happened), decisions, passes))
+
+
+def test_a_fix_is_dated_by_the_versions_of_its_own_environment():
+    """In production 1.0 runs all the time; that 1.1 runs elsewhere is no fix here."""
+    hits = [hit(0), hit(20)]
+    elsewhere = {"environment": "test", "agent_id": "planner", "agent_version": "1.1", "first_day": at(5).date()}
+    here = {**elsewhere, "environment": "prod", "agent_version": "1.0", "first_day": at(0).date()}
+    activity = [{"environment": "prod", "day": at(day).date(), "execution_count": 9} for day in range(22)]
+    told = derive_states(
+        as_frame(hits, DAILY),
+        as_frame(activity, ACTIVITY),
+        as_frame([here, elsewhere], VERSIONS),
+        as_frame([{"decision_id": 1, **decide(10, "resolve")}], DECISIONS),
+        PASSES.to_frame(),
+        at(22),
+    )
+    assert only(told)["state"] == "regressed"
+
+
+def test_a_day_that_goes_on_is_not_judged():
+    """Yesterday was too much; of today there is an hour, in which it did not happen yet."""
+    hits = [*daily_hits, hit(28, 40)]
+    activity = [{"environment": "prod", "day": at(day).date(), "execution_count": 1000} for day in range(30)]
+    frames = (as_frame(hits, DAILY), as_frame(activity, ACTIVITY), VERSIONS.to_frame(), DECISIONS.to_frame())
+    assert only(derive_states(*frames, PASSES.to_frame(), at(29, 1)))["state"] == "escalating"
+    assert only(derive_states(*frames, PASSES.to_frame(), at(30)))["state"] == "ongoing"
+
+
+def test_failures_of_before_environments_were_told_live_in_all_of_them():
+    activity = [{"environment": "prod", "day": at(day).date(), "execution_count": 9} for day in range(20)]
+    told = derive_states(
+        as_frame([hit(0, environment=None)], DAILY),
+        as_frame(activity, ACTIVITY),
+        VERSIONS.to_frame(),
+        DECISIONS.to_frame(),
+        PASSES.to_frame(),
+        at(20),
+    )
+    assert only(told)["state"] == "resolved"

@@ -13,6 +13,8 @@ from regression_builders import CASE_ID, HOSTILE, build_case, run_pytest
 
 from pipelines.failures.fingerprint import identify
 from pipelines.regression.case_file import write_cases
+from pipelines.regression.result_file import parse_results
+from pipelines.settings import load_settings
 
 PASSES = """
 import pytest
@@ -236,7 +238,49 @@ def test_the_results_tell_the_run_and_the_xml_tells_each_test(project):
         "version": "2.0",
         "environment": "ci",
         "run_id": content["run_id"],
+        "agentmill_repetitions": "1",
+        "agentmill_controls": "1",
     }
+
+
+def test_the_xml_of_half_a_run_tells_what_the_json_does(project):
+    write_cases([build_case(repetitions=2)], project.cases)
+    _, content, _ = project.results("-k", "not control and not 1]", "--junitxml", "out/junit.xml")
+    (run,) = parse_results((project.folder / "out" / "junit.xml").read_bytes()).runs
+    told = {(one.part, one.repetition): one.outcome for one in run.results}
+    assert told == {(one["part"], one["repetition"]): one["outcome"] for one in content["results"]}
+    assert sorted(told.values()) == ["pass", "skipped", "skipped", "skipped"]
+
+
+RULES = """
+extra_rules:
+  - {name: guest, pattern: "(for )Meyer", frame: "${1}{}", placeholder: <guest>, example: ["for Meyer", "for <guest>"]}
+"""
+
+
+@pytest.mark.parametrize(("arguments", "is_same"), [((), False), (("--agentmill-config", "rules.yaml"), True)])
+def test_rules_of_the_user_make_the_texts_and_signatures_of_the_warehouse(project, arguments, is_same):
+    (project.folder / "rules.yaml").write_text(RULES)
+    sanitizer = load_settings(project.folder / "rules.yaml").read_sanitizer()
+    (clean,) = sanitizer.sanitize_texts(pl.Series(["no seat for Meyer"]))
+    assert clean != "no seat for Meyer"
+    write_cases([build_case(contract={"must_not": {"signature_ids": [signature_of(clean)]}})], project.cases)
+    project.write(agent('return {"status": "failed", "error_message": "no seat for Meyer"}'))
+    _, _, results = project.results(*arguments)
+    told = results["contract", 1]
+    assert (told["is_same_failure"], "Meyer" in told["message"]) == (is_same, not is_same)
+    project.write(agent('raise OSError("no seat for Meyer")'))
+    _, _, results = project.results(*arguments)
+    assert ("Meyer" in results["contract", 1]["message"]) == (not is_same)
+    project.write(agent("pass").replace("    return run", '    raise OSError("for Meyer")'))
+    _, _, results = project.results(*arguments)
+    assert ("Meyer" in results["contract", 1]["message"]) == (not is_same)
+
+
+def test_a_configuration_that_cannot_be_used_is_told(project):
+    (project.folder / "rules.yaml").write_text("surprise: 1\n")
+    ran = project.run("--agentmill-config", "rules.yaml")
+    assert (ran.returncode, "--agentmill-config: " in ran.stderr, "surprise" in ran.stderr) == (4, True, True)
 
 
 def test_what_was_selected_away_is_told_as_skipped(project):
@@ -338,4 +382,4 @@ def test_the_fixture_that_the_documentation_shows_runs(project):
     (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     project.write(shown + "\n\ndef my_agent(prompt):\n    return prompt\n")
     _, _, results = project.results()
-    assert {part: one["outcome"] for (part, _), one in results.items()} == {"contract": "pass", "control:1": "skipped"}
+    assert {part: one["outcome"] for (part, _), one in results.items()} == {"contract": "pass", "control:1": "pass"}

@@ -130,7 +130,7 @@ def test_the_failure_report_says_what_needs_somebody_now_and_what_is_different(r
     urgent = told[told.index("## What needs somebody now") : told.index("## What fails most")]
     assert "- **new** in prod since 2026-03-13 12:20 UTC: `disk <num> is full`, 5 times" in urgent
     assert "`version 2 of a: 100.00% of 5 executions failed so, none of the others`" in told
-    assert "1 sessions hit, 1 ended with it" in told
+    assert "1 sessions of a day hit, 1 of them with nothing after it that day" in told
 
 
 def test_hostile_text_of_people_is_told_as_text(reports, warehouse):

@@ -85,7 +85,7 @@ def test_what_was_imported_is_imported_once(warehouse, imported):
     assert (again.is_new, again.result_count, again.new_count) == (False, 1, 0)
     (other,) = imported(content(result(outcome="pass"), result(repetition=2)))
     assert (other.is_new, other.result_count, other.new_count) == (True, 2, 1)
-    assert other.problem == "1 of its results were there before, and those stay"
+    assert (other.problem, other.notes) == (None, "1 of its results were there before, and those stay")
     assert [row["outcome"] for row in rows(warehouse)] == ["fail", "pass"]
     assert len(files(warehouse)) == 2
 
@@ -226,7 +226,75 @@ def test_the_xml_of_another_runner_names_cases_in_its_tests(warehouse, imported)
 
 def test_a_run_without_a_time_has_that_of_its_import(imported):
     (file,) = imported(junit(f"<testcase name='{CASE_ID}'/>", attributes=""))
-    assert file.problem == "it does not say when the tests ran: the time of the import stands for it"
+    told = "it does not say when the tests ran: the time of the import stands for it"
+    assert (file.problem, file.notes) == (None, told)
+
+
+BARE = junit(f"<testcase name='guards {CASE_ID}'/>")
+
+
+def test_a_file_that_does_not_tell_its_version_can_be_given_one_later(warehouse, imported):
+    first, named, placed = (imported(BARE, **given)[0] for given in ({}, {"version": "9.1"}, {"environment": "ci"}))
+    assert [one.is_new for one in (first, named, placed)] == [True, True, True]
+    assert [one.new_count for one in (first, named, placed)] == [1, 1, 1]
+    told = {(row["agent_version"], row["environment"]) for row in rows(warehouse)}
+    assert told == {(None, None), ("9.1", None), (None, "ci")}
+    assert len({row["run_id"] for row in rows(warehouse)}) == 1
+    assert {(one["agent_version"], one["environment"]) for one in files(warehouse)} == told
+
+
+@pytest.mark.parametrize(
+    "again", [{}, {"version": "9.1"}, {"environment": "ci"}, {"version": "9.1", "environment": "ci"}]
+)
+def test_what_was_imported_with_its_version_is_known_with_no_more(warehouse, imported, again):
+    imported(BARE, version="9.1", environment="ci")
+    (known,) = imported(BARE, **again)
+    assert (known.is_new, known.result_count, len(rows(warehouse))) == (False, 1, 1)
+
+
+def test_what_a_file_tells_is_not_given_anew(warehouse, imported):
+    imported(content())
+    (known,) = imported(content(), version="9.1", environment="prod")
+    assert (known.is_new, len(rows(warehouse))) == (False, 1)
+    (half,) = imported(content(environment=None, run_id="run-2"), version="9.1", environment="prod")
+    assert half.is_new
+    assert [(one["agent_version"], one["environment"]) for one in files(warehouse)] == [(None, None), (None, "prod")]
+    assert {(row["agent_version"], row["environment"]) for row in rows(warehouse)} == {("2.0", "ci"), ("2.0", "prod")}
+
+
+def test_names_of_a_run_are_sanitized_and_not_too_long(warehouse, imported):
+    mail = "ann@example.org"
+    imported(content(run_id=mail, version=f"2.0 {mail}", environment=f"ci {mail}"))
+    imported(content(run_id=mail, started_at="2026-03-11T10:00:00Z", version=None), version="9" * 5_000)
+    first, second = sorted(rows(warehouse), key=lambda row: row["executed_at"])
+    assert (first["agent_version"], first["environment"]) == ("2.0 <email>", "ci <email>")
+    assert first["run_id"] == f"<email> {first['file_sha256'][:16]}"
+    assert first["run_id"] != second["run_id"]
+    assert second["agent_version"] == "9" * 200
+    assert mail not in json.dumps([rows(warehouse), files(warehouse)], default=str)
+
+
+def test_what_our_xml_announces_and_does_not_tell_was_skipped(warehouse, imported):
+    extent = {"agentmill_repetitions": "2", "agentmill_controls": "1"}
+    (file,) = imported(junit(ours(outcome="pass", **extent)))
+    assert (file.result_count, file.problem) == (4, None)
+    assert [(row["part"], row["repetition"], row["outcome"]) for row in rows(warehouse)] == [
+        ("contract", 1, "skipped"),
+        ("contract", 2, "pass"),
+        ("control:1", 1, "skipped"),
+        ("control:1", 2, "skipped"),
+    ]
+    assert rows(warehouse)[0]["message"] == "It was not run."
+    assert {(row["run_id"], row["agent_version"], row["environment"]) for row in rows(warehouse)} == {
+        ("run-1", "2.0", "ci")
+    }
+
+
+@pytest.mark.parametrize("wrong", [{"agentmill_repetitions": "1000000000"}, {"agentmill_controls": "-1"}])
+def test_a_file_that_announces_what_no_case_has_is_a_problem(warehouse, imported, wrong):
+    (file,) = imported(junit(ours(**{"agentmill_repetitions": "2", "agentmill_controls": "1", **wrong})))
+    assert f"how much of a case was to be run cannot be read: {next(iter(wrong))}" in file.problem
+    assert len(rows(warehouse)) == 1
 
 
 def test_a_document_of_entities_is_refused_before_it_is_read():

@@ -113,30 +113,43 @@ def test_it_passes_since_the_first_run_that_no_fail_followed(outcomes, since):
 @pytest.mark.parametrize(
     ("rows", "is_flaky"),
     [
-        (verdicts("pf"), True),
-        (verdicts("ppf"), True),
-        (verdicts("p" * 19 + "f"), False),
-        (verdicts("p" * 18 + "ff"), True),
-        (verdicts("f" * 19 + "p"), False),
-        (verdicts("pf" + "p" * 20), False),
+        (verdicts("pf", run_id="one"), True),
+        (verdicts("ppf", run_id="one"), True),
+        (verdicts("pfp"), True),
+        (verdicts("fpf"), True),
+        (verdicts("fffppp"), False),
+        (verdicts("pppfff"), False),
+        (verdicts("fp", environment="a") + verdicts("pf", environment="b"), False),
+        (verdicts("fp", agent_version="1.0") + verdicts("pf", agent_version="2.0"), False),
+        (verdicts("p" * 19 + "f", run_id="one"), False),
+        (verdicts("p" * 18 + "ff", run_id="one"), True),
+        (verdicts("p" * 10 + "f" + "p" * 9), False),
+        (verdicts("f" * 19 + "p", run_id="one"), False),
+        (verdicts("pfp" + "p" * 20), False),
         (verdicts("fff", agent_version="1.0") + verdicts("ppp", agent_version="2.0"), False),
         (verdicts("fff", environment="a") + verdicts("ppp", environment="b"), False),
         (verdicts("ff") + verdicts("pp", part="control:1"), False),
-        (verdicts("pp") + verdicts("pf", part="control:1"), True),
-        (verdicts("pf", agent_version=None), False),
+        (verdicts("pp", run_id="one") + verdicts("pf", run_id="one", part="control:1"), True),
+        (verdicts("pfp", agent_version=None), False),
         (verdicts("pf", agent_version=None, run_id="one"), True),
         (verdicts("pees"), False),
     ],
 )
-def test_it_flakes_where_one_version_both_passes_and_fails_and_not_by_accident(rows, is_flaky):
+def test_it_flakes_where_one_run_or_a_version_to_and_fro_passes_and_fails_and_not_by_accident(rows, is_flaky):
     rows = [{**row, "repetition": number} for number, row in enumerate(rows, 1)]
     assert score_of(*rows)["is_flaky"] == is_flaky
 
 
+def test_a_fix_under_one_label_does_not_count_towards_flakes_of_another():
+    mended, flaky = verdicts("ffffpp", agent_version="1.9"), verdicts("pfp", agent_version="2.0")
+    reason = case_of(*mended, *flaky)["state_reason"]
+    assert reason == "its contract passed 2 of 3 times on versions where it was unsteady"
+
+
 def test_a_flaky_case_is_quarantined_and_says_why():
-    case = case_of(*verdicts("ppf"))
+    case = case_of(*verdicts("pfp"))
     assert (case["state"], case["is_flaky"]) == ("quarantined", True)
-    assert case["state_reason"] == "its contract passed 2 of 3 times on versions where it also failed"
+    assert case["state_reason"] == "its contract passed 2 of 3 times on versions where it was unsteady"
 
 
 def test_a_case_that_was_never_run_is_active_without_a_score():
@@ -202,6 +215,12 @@ def test_results_and_reviews_under_an_older_id_count_after_clusters_have_merged(
     assert (case["case_id"], case["run_count"], case["approved_by"]) == (CASE_ID, 2, "ann")
 
 
+def test_what_a_run_tells_again_with_a_version_counts_once():
+    unnamed = {"run_id": "one", "agent_version": None, "environment": None}
+    case = case_of(unnamed, {"run_id": "one", "environment": None}, {"run_id": "one"}, {**unnamed, "repetition": 2})
+    assert (case["run_count"], case["last_version"]) == (2, "2.0")
+
+
 def test_the_order_of_rows_does_not_matter():
     told = evidence(*verdicts("fppsep"), *verdicts("pfp", part="control:1"))
     turned = Evidence(told.candidates, told.reviews, told.results.reverse(), told.signatures, told.states)
@@ -221,15 +240,54 @@ def test_a_run_in_which_everything_passed_proves_the_failure_gone():
     assert proofs(*whole) == [PROOF]
 
 
-@pytest.mark.parametrize("outcome", ["fail", "error", "skipped"])
-@pytest.mark.parametrize("place", [{"repetition": 2}, {"part": "control:1"}])
-def test_a_run_in_which_anything_did_not_pass_proves_nothing(outcome, place):
+@pytest.mark.parametrize(
+    ("outcome", "place"),
+    [
+        ("fail", {"repetition": 2}),
+        ("error", {"repetition": 2}),
+        ("skipped", {"repetition": 2}),
+        ("fail", {"part": "control:1"}),
+        ("error", {"part": "control:1"}),
+    ],
+)
+def test_a_run_in_which_anything_broke_or_the_contract_was_cut_short_proves_nothing(outcome, place):
     assert proofs({"run_id": "r"}, {"run_id": "r", "outcome": outcome, **place}) == []
+
+
+def test_a_control_that_was_skipped_neither_proves_nor_refutes():
+    skipped = {"run_id": "r", "part": "control:1", "outcome": "skipped"}
+    assert proofs({"run_id": "r"}, skipped) == [PROOF]
+    assert proofs(skipped) == []
+    assert score_of({"run_id": "r"}, skipped)["passing_since"] == at(5)
+
+
+@pytest.mark.parametrize(
+    ("failed", "passed", "is_proof"),
+    [
+        ("1.0", "2.0", True),
+        ("2.0", "1.5", False),
+        ("2.0", "2.0.0", False),
+        ("2.0-rc1", "2.0", True),
+        ("3f2a9c1", "b7d0e44", True),
+        ("3f2a9c1", "3f2a9c1", False),
+        ("1.0", None, False),
+        (None, "2.0", False),
+        (None, None, False),
+    ],
+)
+def test_a_proof_is_on_a_version_after_the_one_that_failed_and_both_are_named(failed, passed, is_proof):
+    rows = passing(evidence({**BROKEN, "agent_version": failed}, {"agent_version": passed})).rows()
+    assert rows == ([(CLUSTER, None, at(5), passed)] if is_proof else [])
+
+
+def test_a_control_that_failed_before_has_not_seen_the_failure():
+    contract = {**BROKEN, "outcome": "pass"}
+    assert passing(evidence(contract, {**BROKEN, "part": "control:1"}, {})).rows() == []
 
 
 def test_a_run_without_the_contract_or_of_a_flaky_or_unapproved_case_proves_nothing():
     assert proofs({"part": "control:1"}) == []
-    assert proofs(*verdicts("pf"), {"executed_at": at(9)}) == []
+    assert proofs(*verdicts("pfp"), {"executed_at": at(9)}) == []
     assert proofs({}, candidates=({"state": "proposed"},)) == []
     assert proofs({"case_id": f"rc_{OTHER}"}) == []
 

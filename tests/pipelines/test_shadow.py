@@ -98,3 +98,28 @@ def test_new_rules_find_old_ids_once_the_change_is_adopted(published, monkeypatc
     assert not set(aliases.values()) & aliases.keys()
     reasons = published.read("select distinct reason from agentmill.signature_aliases").to_series()
     assert reasons.to_list() == ["read by <email>"]
+
+
+def test_what_only_a_stack_tells_apart_is_not_judged_by_a_sample_without_it(warehouse, prices):
+    frame = 'Traceback (most recent call last):\n  File "/app/{}.py", line 1, in load\n    x()\nKeyError: 7'
+    rows = [
+        {
+            "source": "app",
+            "execution_id": name,
+            "row_hash": "0",
+            "agent_id": "a",
+            "agent_name": "a",
+            "status": "failed",
+            "error_message": "KeyError: 7",
+            "stack": frame.format(name),
+            "event_time": NOON,
+            "cost_source": "unpriced",
+            "quality_flags": [],
+        }
+        for name in ("one", "two")
+    ]
+    publish_derived(enter_day(warehouse, NOON.date(), as_frame(rows, EXECUTION)), warehouse, prices)
+    publish_clusters(warehouse)
+    assert warehouse.read("select count(*) from agentmill.failure_clusters").item() == 2
+    shadow = run_shadow(warehouse)
+    assert (shadow.occurrence_count, shadow.aliases.height, shadow.changes.height) == (0, 0, 0)

@@ -193,12 +193,16 @@ create table agentmill.regression_case_inputs (
 );
 
 create table agentmill.regression_result_files (
-    file_sha256 text primary key,
+    file_sha256 text not null,
+    agent_version text,
+    environment text,
     file_name text not null,
-    format text,
+    format text not null,
     imported_at timestamptz not null default clock_timestamp(),
     result_count bigint not null,
-    problem text
+    problem text,
+    notes text,
+    unique nulls not distinct (file_sha256, agent_version, environment)
 );
 
 create table agentmill.regression_results (
