@@ -422,7 +422,8 @@ _KEYWORDS = (
     ),
     Rule(
         "cookie_object",
-        rf"(cookies[\\\"']*[ \t]*[:=]\s*\{{)[^{{}}\r\n]*?[\"']{_SESSION_NAME}[\\\"']+\s*:\s*[\\\"']+{_LOOKS_RANDOM}[^{{}}\r\n]*(\}})",
+        rf"(cookies[\\\"']*[ \t]*[:=]\s*\{{)[^{{}}\r\n]*?[\"']{_SESSION_NAME}[\\\"']+"
+        rf"\s*:\s*[\\\"']+{_LOOKS_RANDOM}[^{{}}\r\n]*(\}})",
         "<secret:cookie>",
         ('{"cookies": {"theme": "dark", "session": "a1b2c3d4"}}', '{"cookies": {<secret:cookie>}}'),
         frame="${1}{}${2}",
