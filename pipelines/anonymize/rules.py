@@ -275,7 +275,8 @@ _KEYWORD = (
     r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie"
     r"|identified|https? -|\s-[fgikLsSv]{0,5}u|--(?:proxy-)?user|sess"
     r"|\.sid|kennwort|pw[\\\"'\] \t:]|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap|\slogin"
-    r"|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|net use |:(?:54[0-9]{2}|6432|\*):"
+    r"|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|net use |:(?:54[0-9]{2}|6432|\*):|openssl|zip\s|7z[arz]?[\s.\"']"
+    r"|smbclient|rpcclient|rabbitmqctl|assword|assphrase"
     rf"|(?-i:{_FOREIGN_WORD})"
 )
 _EQUALS = r"[ \t]*(?:=>|:=|=|:)[ \t]*"
@@ -291,6 +292,19 @@ _COMMAND = (
     r"sshpass|login|snowsql|mongo|sqlcmd|redis-cli|ldap|mysql|mariadb|mycli|sqlplus|expdp|impdp|sqlldr|net use "
     r"|password-stdin|http -|https -|@tcp\(|@unix\(|_auth=|_auth ="
 )
+_TOOL = r"openssl|smbclient|rpcclient|rabbitmqctl|htpasswd|-pass|AUTH |auth |zip\s|7z"
+_BETWEEN = r"[\s\"',]+"
+_ARGUMENT = r"[^\s\"',|;&]+"
+_SHELL = r"(?:^|[\"'`$#>&|;(+]\s*|(?:sudo|exec|RUN)\s[^\r\n|;]*?)"
+_SHELL_END = r"(?:\s*(?:$|[\r\n;|&\"'`)>])|\s[0-9]>)"
+_TYPED = rf"[^\s\"'$<>|;&{PRIVATE}-][^\s\"'<>|;&{PRIVATE}]*"
+_SESSION_NAME = (
+    r"(?:[A-Za-z0-9_.-]*(?:[Ss]ess|SESS|[Tt]oken|TOKEN|[Aa]uth|AUTH|jwt|JWT|csrf|CSRF)[A-Za-z0-9_.-]*"
+    r"|(?:connect\.)?sid|SID)"
+)
+_SESSION_COOKIE = r"(?:PHPSESSID|JSESSIONID|sessionid)"
+_COOKIES_SAID = r"(?:cookies|PHPSESSID|JSESSIONID|sessionid)[\\\"' \t\r\n:=]"
+_HASHED = r"(?-i:(?:OLD_)?PASSWORD|password|MD5|md5|SHA[12]|sha[12]|ENCRYPT|encrypt|CRYPT|crypt)"
 _FLAG = (
     r"\s--?(?:(?:http-|ftp-|proxy-|db-|vault-)?password|passwd|pwd|(?:access-|auth-|bearer-)?token|secret|api-?key|auth|access-key"
     r"|secret-key|client-secret|private-key|passphrase|oauth2-bearer)"
@@ -300,7 +314,7 @@ _HARMLESS = (
     r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no"
     r"|must|cannot|is|was|str|string|int|bool|bytes|optional|xxx+|os|env|getenv|process|self|config|settings)"
     r"(?:[\s,;.:)(\]}\"'\\<>?]|$)|\*\*+|\.\.\.|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\]|$)|\$\{|\$\(|%[sdr(]"
-    r"|\{\{|\{[a-z_.]*\}|\[[a-z_ ]*\]|<[a-z_ :-]{0,40}>"
+    rf"|\{{\{{|\{{[a-z_.]*\}}|\[[a-z_ ]*\]|<[a-z_ :-]{{0,40}}>|{_HASHED}\s*\(\s*[NE]?['\"]"
 )
 
 
@@ -308,12 +322,12 @@ def _quoted(quote: str) -> Rule:
     """Build the rule of a named secret between quotes, where it may hold spaces."""
     return Rule(
         f"quoted_secret_{'double' if quote == chr(34) else 'single'}",
-        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[bu]?\\?{quote})[^{quote}\\\r\n{PRIVATE}]+",
+        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[bunre]?\\?{quote})[^{quote}\\\r\n{PRIVATE}]+",
         "<secret>",
         (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
         frame="${1}{}",
         gate=_ASSIGNED,
-        also=rf"(?i)[=:>][ \t]*[bu]?\\?{quote}",
+        also=rf"(?i)[=:>][ \t]*[bunre]?\\?{quote}",
     )
 
 
@@ -396,6 +410,24 @@ _KEYWORDS = (
         ("/cart;jsessionid=A1B2?page=2", "/cart;jsessionid=<secret:cookie>?page=2"),
         frame="${1}{}",
         gate=r"(?i)(?:sess|sessid|session|sessionid|\.sid)=",
+    ),
+    Rule(
+        "quoted_session",
+        rf"([\"']{_SESSION_COOKIE}[\\\"']+\s*:"
+        rf"\s*[\\\"']+)\.?(?:s(?:%3A|:))?[A-Za-z0-9]{{16}}{_REST}*",
+        "<secret:cookie>",
+        ('{"JSESSIONID": "A1B2C3D4E5F6A7B8", n: 3}', '{"JSESSIONID": "<secret:cookie>", n: 3}'),
+        frame="${1}{}",
+        gate=_COOKIES_SAID,
+    ),
+    Rule(
+        "cookie_object",
+        rf"(cookies[\\\"']*[ \t]*[:=]\s*\{{)[^{{}}\r\n]*?[\"']{_SESSION_NAME}[\\\"']+"
+        rf"\s*:\s*[\\\"']+{_LOOKS_RANDOM}[^{{}}\r\n]*(\}})",
+        "<secret:cookie>",
+        ('{"cookies": {"theme": "dark", "session": "a1b2c3d4"}}', '{"cookies": {<secret:cookie>}}'),
+        frame="${1}{}${2}",
+        gate=_COOKIES_SAID,
     ),
     Rule(
         "listed_flag",
@@ -497,9 +529,19 @@ _KEYWORDS = (
     ),
     Rule(
         "user_and_pass",
-        rf"({B}(?i:user(?:name)?|login){_CLOSE}{_EQUALS}{_OPEN}[^\s\\\"'`,;&]+[\s\\\"'`,;&]+(?:pass|Pass|PASS){_CLOSE}{_EQUALS}{_OPEN}){_START}{_REST}*",
+        rf"({B}(?i:user(?:name)?|usr|login|e?mail){_CLOSE}{_EQUALS}{_OPEN}[^\s\\\"'`,;&]+[\s\\\"'`,;&]+(?:pass|Pass|PASS){_CLOSE}{_EQUALS}{_OPEN}){_START}{_REST}*",
         "<secret>",
         ("user: admin pass: pw1", "user: admin pass: <secret>"),
+        frame="${1}{}",
+        gate=_PASS_SAID,
+    ),
+    Rule(
+        "mixed_pass",
+        rf"({B}(?:pass|Pass|PASS){_CLOSE}[ \t]*[=:][ \t]*{_OPEN})(?:[A-Za-z]+[0-9][A-Za-z0-9]*[!@#$^&*]"
+        r"|[A-Za-z]+(?:[!$^&*]+|@[A-Za-z]+)[A-Za-z!$^&*]*[0-9])"
+        rf"[A-Za-z0-9!@#$%^&*_-]*",
+        "<secret>",
+        ("host: db pass: Fox1#ab", "host: db pass: <secret>"),
         frame="${1}{}",
         gate=_PASS_SAID,
     ),
@@ -550,6 +592,72 @@ _KEYWORDS = (
         gate=_COMMAND,
     ),
     Rule(
+        "openssl_password",
+        rf"((?:\s|[\"'])-pass(?:in|out)?{_BETWEEN}pass:|{B}openssl\s+(?:enc|aes|des)[a-z0-9-]*\s(?:[^\r\n|;]*?\s)??-[kK]\s+[\"']?)"
+        rf"[^\s\"'$%{{<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
+        "<secret>",
+        ("openssl rsa -passin pass:pw1 -in k.pem", "openssl rsa -passin pass:<secret> -in k.pem"),
+        frame="${1}{}",
+        gate=_TOOL,
+    ),
+    Rule(
+        "archive_password",
+        rf"({B}(?:(?:un)?zip\s+(?:-\S+\s+|[^\s|;&]*[./][^\s|;&]*\s+){{0,6}}?-[a-z]*P\s*"
+        rf"|7z[arz]?(?:\.exe)?{_BETWEEN}[aeltuxd]{_BETWEEN}(?:{_ARGUMENT}{_BETWEEN}){{0,8}}?-p)[\"']?)"
+        rf"[^\s\"'$<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
+        "<secret>",
+        ("7z x -ppw1 a.7z; zip -r -P pw2 b.zip c", "7z x -p<secret> a.7z; zip -r -P <secret> b.zip c"),
+        frame="${1}{}",
+        gate=_TOOL,
+    ),
+    Rule(
+        "samba_login",
+        rf"({B}(?:smbclient|rpcclient)\s(?:[^\r\n|;]*?\s)??(?:-U|--user[= ])\s*[\"']?)"
+        rf"[^\s%\"'$<>{PRIVATE}]+%[^\s\"'$<>{PRIVATE}][^\s\"'<>{PRIVATE}]*",
+        "<credentials>",
+        ("smbclient -U ann%pw1 //srv/x", "smbclient -U <credentials> //srv/x"),
+        frame="${1}{}",
+        gate=_TOOL,
+    ),
+    Rule(
+        "account_command",
+        rf"(?m)({_SHELL}rabbitmqctl\s+(?:-\S+\s+\S+\s+)?(?:add_user|change_password|authenticate_user)[ \t]+"
+        rf"|{_SHELL}htpasswd\s+(?:-[A-Za-z0-9]+\s+(?:[0-9]+\s+)?)*?-[A-Za-z0-9]*b[A-Za-z0-9]*\s+(?:-[A-Za-z0-9]+\s+(?:[0-9]+\s+)?)*"
+        rf"(?:{_TYPED}[ \t]+)?){_TYPED}[ \t]+{_TYPED}({_SHELL_END})",
+        "<credentials>",
+        ("htpasswd -b .htpasswd ann pw1 && ls", "htpasswd -b .htpasswd <credentials> && ls"),
+        frame="${1}{}${2}",
+        gate=_TOOL,
+    ),
+    Rule(
+        "redis_login",
+        rf"(?m)((?:(?::[0-9]{{2,5}}(?:\[[0-9]+\])?|redis[^\s>]{{0,40}})> ?|redis-cli\s[^\r\n|;]*?)"
+        rf"(?:AUTH|auth) +(?:[A-Za-z0-9_.-]+ +)??)"
+        rf"{_TYPED}({_SHELL_END})",
+        "<secret>",
+        ("10.1.2.x:6379> AUTH pw1\nOK", "10.1.2.x:6379> AUTH <secret>\nOK"),
+        frame="${1}{}${2}",
+        gate=_TOOL,
+    ),
+    Rule(
+        "bare_redis_login",
+        r"(?m)(^AUTH +(?:default +)?)(?:[A-Za-z0-9]+[!$%^&*]+[A-Za-z0-9!#$%^&*]*[0-9]"
+        r"|[A-Za-z0-9]+[A-Za-z][0-9]+[A-Za-z])[A-Za-z0-9!#$%^&*_-]*(\s*$)",
+        "<secret>",
+        ("AUTH pass1word\r\nOK", "AUTH <secret>\r\nOK"),
+        frame="${1}{}${2}",
+        gate=_TOOL,
+    ),
+    Rule(
+        "expected_password",
+        rf"((?:assword|assphrase)[^\r\n\"'{PRIVATE}]{{0,20}}[\\\"'}})]+(?:[\s;{{]|\\+[nrt])*(?:[A-Za-z_]+\.|exp_)?send(?:line)?(?:\s+--)?[\s(]+"
+        rf"[\\\"']+)(?:[^\s\"'\\$\[{{<>{PRIVATE}])(?:[^\"'\\\r\n{PRIVATE}]|\\[^rnt\"'\\\r\n{PRIVATE}])*",
+        "<secret>",
+        (r'expect "*?assword:*"; send "pw1\r"', r'expect "*?assword:*"; send "<secret>\r"'),
+        frame="${1}{}",
+        gate=r"send(?:line)?(?:\s+--)?[\s(]+[\\\"']",
+    ),
+    Rule(
         "harmless_flag",
         rf"(?i)({_FLAG} )((?:or|and|is|was|to|in|with|flag|option|argument)(?:[\s,.]|$))",
         KEEP,
@@ -589,6 +697,16 @@ _KEYWORDS = (
         ("CREATE USER a IDENTIFIED BY 'pw1'", "CREATE USER a IDENTIFIED BY '<secret>'"),
         frame="${1}{}",
         gate=r"(?i)(?:by|password)\s+['\"]",
+    ),
+    Rule(
+        "sql_hashed_password",
+        r"((?:(?:IDENTIFIED|identified)(?i:\s+(?:by|(?:with|via)\s+['\"`]?[a-z0-9_]+['\"`]?\s+(?:by|as|using))"
+        r"(?:\s+(?:values|password))?)\s+|(?:PASSWORD|password)\s+[NEe]"
+        rf"|(?:{KEEP}{_HASHED}|PASSWORD|(?i:using)\s+password)\s*\(\s*[NE]?)['\"])[^'\"{PRIVATE}]+",
+        "<secret>",
+        ("IDENTIFIED WITH x BY 'pw1'", "IDENTIFIED WITH x BY '<secret>'"),
+        frame="${1}{}",
+        gate=r"(?:IDENTIFIED|identified)\s|(?:PASSWORD|password)(?:\s*\(|\s+[NEe]['\"])|(?:MD5|md5|SHA[12]|sha[12]|CRYPT|crypt)\s*\(",
     ),
     _quoted('"'),
     _quoted("'"),
@@ -636,17 +754,18 @@ _KEYWORDS = (
     ),
     Rule(
         "spaced_secret",
-        rf"(?i){_NAME}{_CLOSE}[ \t]+(?:value|provided|key|given)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
+        rf"(?i){_NAME}{_CLOSE}[ \t]+(?:value|provided|key|given|->)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
         rf"[A-Za-z0-9+/_~-]{{15,}}",
         "<secret>",
         ("Incorrect API key provided: a1B2c3D4e5F6g7H8. Look", "Incorrect API key provided: <secret>. Look"),
         find=find_told,
-        gate=rf"(?i){_WORD}{_CLOSE}[ \t]+(?:value|provided|key|given)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
+        gate=rf"(?i){_WORD}{_CLOSE}[ \t]+(?:value|provided|key|given|->)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
         r"[A-Za-z0-9+/_~-]{15}",
     ),
     Rule(
         "spaced_password",
-        rf"(?i)({B}(?:passw(?:or)?[dt]|passphrase)[ \t]+[\"'`]?)[a-z0-9][^\s\"'`<>,;{PRIVATE}]{{2,}}[!#$%^&*]"
+        rf"(?i)({B}(?:passw(?:or)?[dt]|passphrase)[ \t]+(?:->[ \t]*)?[\"'`]?)"
+        rf"[a-z0-9][^\s\"'`<>,;{PRIVATE}]{{2,}}[!#$%^&*]"
         rf"[^\s\"'`<>,;{PRIVATE}]*",
         "<secret>",
         ("with password Fox#123 failed", "with password <secret> failed"),
@@ -715,6 +834,18 @@ _AUTHOR = (
 )
 _WORD_END = r"([^A-Za-z0-9._(\[@:/\\-]|\.?$|\.\s)"
 _FULL_NAME = r"\p{Lu}[\p{L}'-]+(?: \p{Lu}[\p{L}'-]*\.?){1,3}"
+_REVIEWER_SAID = r"(?:eviewer|pprover|eporter|ssigned[ _-]?[Tt]o)[\\\"']*\s*[:=]"
+_REVIEWER = rf"{B}(?:[Rr]eviewer|[Aa]pprover|[Rr]eporter|[Aa]ssigned[ _-]?[Tt]o)[\\\"']*\s*[:=]\s*\\?[\"']"
+_ROLE = (
+    r"(?i:agents?|bots?|models?|assistant|team|group|engineer|developer|programmer|coder|analyst|researcher|scientist|writer|editor"
+    r"|author|manager|reviewer|approver|reporter|tester|architect|planner|critic|specialist|expert|lead|leader|head|chief"
+    r"|senior|junior|coordinator|designer|advisor|officer|director|executor|checker|validator|verifier|supervisor"
+    r"|orchestrator|summarizer|auditor|consultant|strategist|evaluator|worker|generator|inspector|operator|admin"
+    r"|administrator|user|owner|human|support|desk|queue|office|council|board|committee|department|service|services"
+    r"|qa|hr|it|legal|finance|marketing|sales|security|ops|product|data|code|test|tests|unit|system|claude|gpt|gemini|llama"
+    r"|opus|sonnet|haiku|console|default|not|no|none|unassigned|pending|approved|rejected|first|needs|self|config|main|py|js|ts|html"
+    r"|json|xml|reporters?|reviewers?)"
+)
 _PEOPLE = (
     Rule(
         "harmless_remote",
@@ -738,6 +869,13 @@ _PEOPLE = (
         "<email>",
         ("mail to ann.b+x@mail.example.org bounced", "mail to <email> bounced"),
         gate=_AT,
+    ),
+    Rule(
+        "email_quoted",
+        r"\\?\"[\p{L}0-9._%+'-]+(?: [\p{L}0-9._%+'-]+){0,3}\\?\"@(?:[\p{L}0-9-]+\.)+\p{L}{2,}",
+        "<email>",
+        ('mail to "ann baker"@example.org now', "mail to <email> now"),
+        gate=r"\"@[^\s@/]+\.",
     ),
     Rule(
         "email_local",
@@ -951,6 +1089,31 @@ _PEOPLE = (
         gate=rf"(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|(?:role|Role|ROLE)\s+)['\"`]",
     ),
     Rule(
+        "harmless_role",
+        rf"({_REVIEWER}[^\"'\\\r\n{PRIVATE}]*?{B})({_ROLE}{B})",
+        KEEP,
+        ('"reviewer": "Senior Engineer"', '"reviewer": "Senior Engineer"'),
+        frame="${1}{}${2}",
+        gate=_REVIEWER_SAID,
+    ),
+    Rule(
+        "reviewer",
+        rf"({_REVIEWER})(?:{_FULL_NAME}|[a-z]{{2,20}}\.[a-z]{{2,24}})([\\\"'])",
+        "<user>",
+        ('"reviewer": "Ann Baker", "n": 3', '"reviewer": "<user>", "n": 3'),
+        frame="${1}{}${2}",
+        gate=_REVIEWER_SAID,
+    ),
+    Rule(
+        "told_reviewer",
+        rf"(?m)({B}(?:[Rr]eviewer|[Aa]pprover|[Aa]ssigned[ _][Tt]o)[ \t]*:[ \t]*)"
+        rf"[a-z]{{2,20}}\.[a-z]{{2,24}}([ \t]*(?:$|[\r\n,;|]))",
+        "<user>",
+        ("assigned_to: ann.baker, n: 3", "assigned_to: <user>, n: 3"),
+        frame="${1}{}${2}",
+        gate=_REVIEWER_SAID,
+    ),
+    Rule(
         "person_name",
         rf"(?i)({B}(?:full|first|last|given|family|sur|customer)[_-]?name[\\\"']*\s*[:=]\s*[\\]?[\"'])[^\"'\\\r\n{PRIVATE}]{{1,80}}",
         "<name>",
@@ -1162,8 +1325,11 @@ _NUMBERS = (
     ),
     Rule(
         "phone_international",
-        r"(^|[^0-9A-Za-z.+])\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?"
-        r"(?:[0-9](?:[ .-]?[0-9]{2}){4}|[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4}|[0-9](?:[ -][0-9]{3,4}){2}(?: [0-9]{2})?)",
+        r"(^|[^0-9A-Za-z.+])(?:\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?"
+        r"(?:[0-9](?:[ .-]?[0-9]{2}){4}|[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4}|[0-9](?:[ -][0-9]{3,4}){2}(?: [0-9]{2})?)"
+        rf"|\(\+(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58])\) ?"
+        rf"(?:\([0-9]{{1,4}}\) ?|[1-9][0-9]{{0,3}}[ -])"
+        rf"[0-9](?:[ -]?[0-9]){{6,9}}{B})",
         "<phone>",
         ("call +49 30 1234 5678 back", "call <phone> back"),
         frame="${1}{}",
