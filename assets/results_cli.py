@@ -9,7 +9,7 @@ import typer
 
 from assets.cases_cli import cases_sheet
 from assets.display import FAILED, AsJson, err, out, print_json, sheet, stop
-from pipelines.regression import refresh
+from assets.entering import derive_anew
 from pipelines.regression.gate import Judgement, judge
 from pipelines.regression.results import ImportedFile, import_results
 from pipelines.regression.scores import CASES
@@ -40,7 +40,7 @@ def import_files(
     settings = load_settings()
     warehouse = open_warehouse(settings)
     imported = _import(warehouse, settings, files, version, environment)
-    tables = refresh(warehouse, settings) if any(one.new_count for one in imported) else None
+    tables = derive_anew(warehouse, settings) if any(one.new_count for one in imported) else None
     if as_json:
         print_json({"files": [asdict(one) for one in imported]})
     else:
@@ -93,7 +93,7 @@ def gate(
     brought = {path: _import(warehouse, settings, [path], version, environment) for path in results or []}
     imported = [one for files in brought.values() for one in files]
     if any(one.new_count for one in imported):
-        refresh(warehouse, settings)
+        derive_anew(warehouse, settings)
     for one in imported:
         if told := one.problem or one.notes:
             err.print(f"{one.file_name}: {told}", style="yellow" if one.problem else None, soft_wrap=True)

@@ -142,9 +142,9 @@ def read_texts(warehouse: Warehouse) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def adopt(warehouse: Warehouse, shadow: Shadow, by: str, reason: str, sanitizer: Sanitizer) -> int:
     """Enter the aliases of signatures that change, for good; how many. Clusters follow when they are derived next."""
-    why = sanitizer.sanitize_texts(pl.Series([reason])).item()
+    who, why = sanitizer.sanitize_texts(pl.Series([by, reason]))
     with warehouse.connect() as connection, connection.transaction(), connection.cursor() as cursor:
-        entries = [(by, old, new, RULES_VERSION, count, why) for old, new, count in shadow.aliases.iter_rows()]
+        entries = [(who, old, new, RULES_VERSION, count, why) for old, new, count in shadow.aliases.iter_rows()]
         cursor.executemany(_ADOPT, entries)
     return len(entries)
 
