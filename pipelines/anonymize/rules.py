@@ -275,7 +275,7 @@ _KEYWORD = (
     r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie"
     r"|identified|https? -|\s-[fgikLsSv]{0,5}u|--(?:proxy-)?user|sess"
     r"|\.sid|kennwort|pw[\\\"'\] \t:]|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap|\slogin"
-    r"|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|net use |:(?:54[0-9]{2}|6432|\*):|openssl|zip\s|7z[arz]?[\s.\"']"
+    r"|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|net use |:(?:54[0-9]{2}|6432|\*):|openssl|zip\s|7z[arz]?[\s.,\"']"
     r"|smbclient|rpcclient|rabbitmqctl|assword|assphrase"
     rf"|(?-i:{_FOREIGN_WORD})"
 )

@@ -19,6 +19,13 @@ from pipelines.legacy import LegacyError
 from pipelines.warehouse.connection import COMPAT, PARTITIONS, SCHEMA, STAGING, Warehouse
 
 RESTORE = "restore.sql"
+_SWITCH = ("disable", "enable")
+_IDENTITIES = """
+select c.relname::text, a.attname::text
+from pg_attribute a
+join pg_class c on c.oid = a.attrelid and c.relkind = 'r'
+where c.relnamespace = to_regnamespace(%s) and a.attidentity <> '' order by 1
+"""
 """In the folder of a logical copy: what psql runs, from within that folder, to bring it back."""
 
 _FORMAT = "format csv, encoding 'utf8'"
@@ -151,10 +158,11 @@ def _copy(warehouse: Warehouse, folder: Path) -> None:
             tables = dict(connection.execute(_TABLES, [SCHEMA]).fetchall())
             rows = {table: _copy_table(connection, table, columns, folder) for table, columns in tables.items()}
             revision = connection.execute("select version_num from agentmill.alembic_version").fetchone()
+            identities = connection.execute(_IDENTITIES, [SCHEMA]).fetchall()
             ddl = [one for query in (_PARTITION_DDL, _INDEX_DDL) for (one,) in connection.execute(query, [PARTITIONS])]
     manifest = {"revision": revision and revision[0], "rows": rows}
     _write(folder / "manifest.json", json.dumps(manifest, indent=1))
-    _write(folder / RESTORE, _restore_script(tables, ddl, str(manifest["revision"])))
+    _write(folder / RESTORE, _restore_script(tables, ddl, identities, str(manifest["revision"])))
 
 
 def _copy_table(connection: psycopg.Connection, table: str, columns: list[str], folder: Path) -> int:
@@ -171,14 +179,24 @@ def _copy_table(connection: psycopg.Connection, table: str, columns: list[str], 
         return cursor.rowcount
 
 
-def _restore_script(tables: dict[str, list[str]], ddl: list[str], revision: str) -> str:
+def _restore_script(
+    tables: dict[str, list[str]], ddl: list[str], identities: list[tuple[str, str]], revision: str
+) -> str:
     copies = [
         f"\\copy {SCHEMA}.{table} ({', '.join(columns)}) from '{table}.csv' ({_FORMAT})"
         for table, columns in tables.items()
     ]
     same_revision = _SAME_REVISION.format(revision=revision)
-    statements = [same_revision, f"truncate {', '.join(f'{SCHEMA}.{table}' for table in tables)}", *ddl]
-    lines = ["\\set ON_ERROR_STOP on", "begin;", *(f"{statement};" for statement in statements), *copies, "commit;"]
+    # What is only ever added to refuses to be emptied; that is let pass for the moment of the transaction.
+    closed, opened = ([f"alter table {SCHEMA}.{table} {what} trigger user" for table in tables] for what in _SWITCH)
+    emptied = f"truncate {', '.join(f'{SCHEMA}.{table}' for table in tables)}"
+    counted = [
+        f"select setval(pg_get_serial_sequence('{SCHEMA}.{table}', '{column}'), max({column})) from {SCHEMA}.{table}"  # noqa: S608 - our own words
+        for table, column in identities
+    ]
+    before, after = [same_revision, *closed, emptied, *ddl], [*counted, *opened]
+    lines = [f"{statement};" for statement in before] + copies + [f"{statement};" for statement in after]
+    lines = ["\\set ON_ERROR_STOP on", "begin;", *lines, "commit;"]
     return "\n".join(lines) + "\n"
 
 

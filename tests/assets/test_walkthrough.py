@@ -50,6 +50,7 @@ def run(command, folder):
     programs = Path(sys.executable).parent
     environment = {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTEST_DEBUG_TEMPROOT": str(folder.parent),
         "HOME": str(folder),
         "COLUMNS": "200",
         "LC_ALL": "C.UTF-8",

@@ -145,6 +145,9 @@ def approve(warehouse):
 def run_pytest(folder, *arguments, plugins=()):
     """Pytest with our plugin in a process of its own, started on a folder that has its own configuration."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # A root of its own for temporary folders: pytest closes the one it finds to the server that runs there.
+    (folder / ".temp").mkdir(exist_ok=True)
+    environment |= {"PYTEST_DEBUG_TEMPROOT": str(folder / ".temp")}
     environment |= {"PYTHONPATH": str(REPOSITORY), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     named = [word for name in ("pipelines.pytest_plugin", *plugins) for word in ("-p", name)]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *named, *map(str, arguments)]

@@ -123,8 +123,8 @@ def in_use(empty_database, fill):
 def state(warehouse):
     """All that a warehouse holds: rows, the ledger with its times, and how much of every sequence is used."""
     ledger = warehouse.read("select * from agentmill.load_ledger order by table_name, day").rows()
-    sequences = warehouse.read("select schemaname::text, sequencename::text, last_value from pg_sequences").rows()
-    return checksums(warehouse), ledger, sequences
+    sequences = warehouse.read("select schemaname::text, sequencename::text, last_value from pg_sequences")
+    return checksums(warehouse), ledger, sorted(sequences.rows())
 
 
 def copies_of(folder):
