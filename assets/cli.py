@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,7 @@ from pipelines.anonymize.keys import KeyProblemError, write_key_file
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.clean.preview import count_inputs, preview
 from pipelines.extract import ExtractionError, accept, find_dirty_days, tell
+from pipelines.failures.fingerprint import RULES_VERSION
 from pipelines.failures.overrides import OverridesError
 from pipelines.failures.overview import count_urgent
 from pipelines.settings import (
@@ -68,26 +70,22 @@ from pipelines.warehouse.questions import ready_questions
 from pipelines.warehouse.roles import ANALYST
 
 _RECENT_DAYS = 92
+_BEGIN, _RUN, _ASK, _FAILURES, _KEEP = "Begin", "Run", "Ask", "Failures and their tests", "Keep, protect, erase"
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="From AI-agent logs to numbers and tests.")
-config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
-source_app = typer.Typer(no_args_is_help=True, help="Where logs come from.")
-app.add_typer(config_app, name="config")
-app.add_typer(source_app, name="source")
-app.add_typer(roles_app, name="roles")
-app.add_typer(candidates_app, name="candidates")
-app.add_typer(cases_app, name="cases")
-app.add_typer(results_app, name="results")
+config_app = typer.Typer(no_args_is_help=True, help="Check the configuration.")
+source_app = typer.Typer(no_args_is_help=True, help="Where logs come from: look before you run, agree to new fields.")
+app.add_typer(config_app, name="config", rich_help_panel=_BEGIN)
+app.add_typer(source_app, name="source", rich_help_panel=_BEGIN)
+app.add_typer(failures_app, name="failures", rich_help_panel=_FAILURES)
+app.add_typer(candidates_app, name="candidates", rich_help_panel=_FAILURES)
+app.add_typer(cases_app, name="cases", rich_help_panel=_FAILURES)
+app.add_typer(results_app, name="results", rich_help_panel=_FAILURES)
+app.add_typer(roles_app, name="roles", rich_help_panel=_KEEP)
 failures_app.command("why")(tell_why)
 failures_app.command("why-not")(tell_why_not)
 failures_app.command("shadow")(show_shadow)
 failures_app.command("adopt")(adopt_rules)
-app.add_typer(failures_app, name="failures")
-app.command()(gate)
-app.command()(migrate_legacy)
-app.command()(erase_user)
-app.command("retain")(retain_data)
-app.command("export")(export_view)
 
 
 def main() -> None:
@@ -107,16 +105,26 @@ def main() -> None:
         sys.exit(FAILED)
 
 
+def _tell_version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if asked:
+        out.print(f"agentmill {version('agentmill')} (rules of failures: version {RULES_VERSION})", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def choose_config(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Another file than ./agentmill.yaml.")] = None,
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Say which version this is.")
+    ] = False,
 ) -> None:
     """From AI-agent logs to numbers people trust and tests that stop failures from coming back."""
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config)
 
 
-@app.command()
+@app.command(rich_help_panel=_BEGIN)
 def init() -> None:
     """Write a starter agentmill.yaml and a pseudonym key into this folder. Nothing is overwritten."""
     writers: dict[Path, Callable[[Path], object]] = {
@@ -209,7 +217,7 @@ def accept_fields(name: str) -> None:
     out.print(again if days else f"The fields of {name} are those agreed.", soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel=_RUN)
 def run(
     first: Annotated[str | None, typer.Option("--from", help="First UTC day; yesterday if left out.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last UTC day, included; else the first.")] = None,
@@ -248,7 +256,7 @@ def run(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(rich_help_panel=_RUN)
 def status(*, as_json: AsJson = False) -> None:
     """Show what is configured, how fresh each source is, and which days are kept back."""
     settings = load_settings()
@@ -287,7 +295,7 @@ def status(*, as_json: AsJson = False) -> None:
         out.print(f"Failures that need somebody: {told}. `agentmill failures list` names them.", style="yellow")
 
 
-@app.command()
+@app.command(rich_help_panel=_ASK)
 def sql(  # noqa: PLR0913 - each is an option
     query: Annotated[str | None, typer.Argument(help="One SELECT; `-` reads it from standard input.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file that holds the query.")] = None,
@@ -306,7 +314,7 @@ def sql(  # noqa: PLR0913 - each is an option
     _tell_answer(text, role=f"agentmill_{role}", timezone=timezone, as_csv=as_csv, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_ASK)
 def queries(
     name: Annotated[str | None, typer.Argument(help="The question to ask; all are listed if left out.")] = None,
     *,
@@ -330,7 +338,7 @@ def queries(
     _tell_answer(ready[name].query, timezone=timezone, as_csv=as_csv, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_RUN)
 def dev(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     host: Annotated[str, typer.Option(help="Address it listens on.")] = "127.0.0.1",
@@ -367,7 +375,7 @@ def dev(
         raise typer.Exit(process.wait())
 
 
-@app.command()
+@app.command(rich_help_panel=_BEGIN)
 def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Where the demo lives.")] = Path("agentmill-demo"),
 ) -> None:
@@ -383,6 +391,14 @@ def demo(
     if code == 0:
         _tell_findings(settings, config)
     raise typer.Exit(code)
+
+
+# Here and not above, because panels are shown in the order of their first command.
+app.command("export", rich_help_panel=_ASK)(export_view)
+app.command(rich_help_panel=_FAILURES)(gate)
+app.command("retain", rich_help_panel=_KEEP)(retain_data)
+app.command(rich_help_panel=_KEEP)(erase_user)
+app.command(rich_help_panel=_KEEP)(migrate_legacy)
 
 
 def _tell_answer(question: str, *, as_csv: bool, as_json: bool, timezone: str | None, role: str = ANALYST) -> None:

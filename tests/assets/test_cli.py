@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from http.client import HTTPConnection
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ def configured(tmp_path, empty_database):
     content = {"database_url": empty_database, "pseudonym_key": KEY_TEXT, "sources": {"app": source}}
     (tmp_path / "agentmill.yaml").write_text(json.dumps(content))
     return tmp_path
+
+
+def test_the_version_is_told_where_nothing_is_configured(agentmill):
+    told = agentmill("--version")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(f"agentmill {version('agentmill')} ")
 
 
 def test_init_writes_a_starter_and_a_private_key_and_overwrites_nothing(agentmill, tmp_path):
