@@ -28,21 +28,23 @@ _ESCAPE = r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a
 _NUMBER = r"-?[0-9]+"
 _ODD = 0x9E3779B97F4A7C15
 """Spreads small numbers over 64 bits."""
-_KNOWN = pl.Series(sorted(KNOWN_KEYS)).hash().implode()
 
 
-def describe(payloads: pl.Series) -> pl.DataFrame:
+def describe(payloads: pl.Series, own_keys: frozenset[str] = frozenset()) -> pl.DataFrame:
     """bytes, type, shape, depth, key count and shape id of each payload; null stays null.
 
     The type is `json` for objects and lists, else a kind of text, which has a length and lines instead of depth and
-    keys.
+    keys. Shapes have the names of keys that are structure anywhere, and of the owner's own keys.
     """
+    known = KNOWN_KEYS | own_keys
     given = payloads.alias("payload").to_frame()
     may_be_json = payloads.str.contains(_JSON).fill_null(value=False)
     is_json = query_column(payloads.zip_with(may_be_json, _NULL), "json_valid(record)").fill_null(value=False)
     numbered = given.with_row_index("row").with_columns(is_json=is_json)
     of_json = (
-        numbered.filter("is_json").select("row", type=pl.lit("json")).hstack(_structures(payloads.filter(is_json)))
+        numbered.filter("is_json")
+        .select("row", type=pl.lit("json"))
+        .hstack(_structures(payloads.filter(is_json), known))
     )
     texts = numbered.filter(~pl.col("is_json") & pl.col("payload").is_not_null())
     described = pl.concat([of_json, _texts(texts)], how="diagonal")
@@ -64,22 +66,22 @@ def _identify(shape: str) -> str:
     return hashlib.sha256(shape.encode()).hexdigest()[:_ID_DIGITS]
 
 
-def _structures(texts: pl.Series) -> pl.DataFrame:
+def _structures(texts: pl.Series, known: frozenset[str]) -> pl.DataFrame:
     """The skeletons of JSON texts. Python sees one text of each structure only."""
     if texts.is_empty():
         return pl.DataFrame(schema=_STRUCTURE)
     has_escape = texts.str.contains("\\", literal=True)
     if has_escape.any():
         texts = texts.zip_with(~has_escape, texts.str.replace_all(_ESCAPE, "~"))
-    prints = _fingerprints(texts).alias("print")
+    prints = _fingerprints(texts, known).alias("print")
     examples = pl.DataFrame([prints, texts.alias("text")]).unique("print")
-    found = map(skeleton, examples["text"])
+    found = (skeleton(text, known) for text in examples["text"])
     rows = [(*told, _identify(told.shape)) for told in found]
-    known = pl.DataFrame(rows, schema=_STRUCTURE, orient="row").with_columns(examples["print"])
-    return prints.to_frame().join(known, on="print", how="left", maintain_order="left").select(*_STRUCTURE)
+    described = pl.DataFrame(rows, schema=_STRUCTURE, orient="row").with_columns(examples["print"])
+    return prints.to_frame().join(described, on="print", how="left", maintain_order="left").select(*_STRUCTURE)
 
 
-def _fingerprints(texts: pl.Series) -> pl.Series:
+def _fingerprints(texts: pl.Series, known: frozenset[str]) -> pl.Series:
     """64 bits per JSON text without escapes: equal where structure, known keys, types and buckets of lengths are."""
     # A quote more makes pieces come in pairs: what stands before a string, and the string.
     pieces = (texts + '"').str.split('"')
@@ -92,7 +94,9 @@ def _fingerprints(texts: pl.Series) -> pl.Series:
     is_key = before.str.contains(r"^\s*:").shift(-1, fill_value=False)
     place = pl.select(pl.int_ranges(0, pairs)).to_series().explode()
     columns = {"between": between, "key": strings.hash(), "is_key": is_key, "size": size, "place": place}
-    key = pl.when(pl.col("key").is_in(_KNOWN)).then("key").otherwise(len(BUCKETS) + 1)
+    key = (
+        pl.when(pl.col("key").is_in(pl.Series(sorted(known)).hash().implode())).then("key").otherwise(len(BUCKETS) + 1)
+    )
     string = pl.when("is_key").then(key).otherwise(pl.col("size").cast(pl.UInt64))
     token = pl.col("between") + (string * _ODD + pl.col("place").cast(pl.UInt64)).hash()
     sums = pl.DataFrame(columns).select(token.hash().cum_sum()).to_series().gather(pairs.cum_sum() - 1)

@@ -15,7 +15,8 @@ KNOWN_KEYS = frozenset(
     step steps stop stream system target task temperature text thought thoughts timestamp title tokens tool tool_call
     tool_call_id tool_calls tools total type unit units url usage user value values version""".split()
 )
-"""Key names that are structure. Any other key may be data (a user's e-mail as a key) and is shown as `<key>`."""
+"""Key names that are structure anywhere. Any other may be data (a user's e-mail as a key): unless the owner of the
+logs names it, it is shown as `<key>`."""
 BUCKETS = (1, 2, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 """Where the next bucket of a length or a count starts: 0, 1, 2-9, 10-99 ... 1000000+."""
 
@@ -43,8 +44,8 @@ class _Object(tuple[tuple[str, object], ...]):
 UNREADABLE = Skeleton(_TOO_MUCH, None, None)
 
 
-def skeleton(text: str) -> Skeleton:
-    """Describe one JSON text; what is nested too deep to be read is `...`."""
+def skeleton(text: str, known: frozenset[str] = KNOWN_KEYS) -> Skeleton:
+    """Describe one JSON text, with the names of known keys; what is nested too deep to be read is `...`."""
     try:
         # Numbers are never looked at, and long ones would be costly.
         value = json.loads(
@@ -52,7 +53,7 @@ def skeleton(text: str) -> Skeleton:
         )
     except (ValueError, RecursionError):
         return UNREADABLE
-    shape = _render([value], 1)
+    shape = _render([value], known, 1)
     return Skeleton(shape if len(shape) <= _LONGEST else shape[:_LONGEST] + _TOO_MUCH, *_measure(value))
 
 
@@ -78,7 +79,7 @@ def _children(node: _Object | list[object]) -> Iterable[object]:
     return (value for _, value in node) if isinstance(node, _Object) else node
 
 
-def _render(values: Sequence[object], level: int) -> str:
+def _render(values: Sequence[object], known: frozenset[str], level: int) -> str:
     """What stands in one place, merged over all values that stand there."""
     strings = [len(value) for value in values if isinstance(value, str)]
     lists = [value for value in values if isinstance(value, list)]
@@ -89,25 +90,25 @@ def _render(values: Sequence[object], level: int) -> str:
     if (lists or objects) and level > _MOST_LEVELS:
         kinds.add(_TOO_MUCH)
     elif lists or objects:
-        kinds |= {_render_lists(lists, level)} if lists else set()
-        kinds |= {_render_objects(objects, level)} if objects else set()
+        kinds |= {_render_lists(lists, known, level)} if lists else set()
+        kinds |= {_render_objects(objects, known, level)} if objects else set()
     return "|".join(sorted(kinds))
 
 
 _SCALARS = {bool: "bool", int: "int", float: "num", type(None): "null"}
 
 
-def _render_lists(lists: Sequence[list[object]], level: int) -> str:
+def _render_lists(lists: Sequence[list[object]], known: frozenset[str], level: int) -> str:
     elements = [element for one in lists for element in one]
-    return f"[{_render(elements, level + 1)}]x{bucket(map(len, lists))}"
+    return f"[{_render(elements, known, level + 1)}]x{bucket(map(len, lists))}"
 
 
-def _render_objects(objects: Sequence[_Object], level: int) -> str:
+def _render_objects(objects: Sequence[_Object], known: frozenset[str], level: int) -> str:
     members: dict[str, list[object]] = defaultdict(list)
     for one in objects:
         for key, value in one:
-            members[key if key in KNOWN_KEYS else _OTHER_KEY].append(value)
+            members[key if key in known else _OTHER_KEY].append(value)
     shown = sorted(members)[:_MOST_KEYS]
-    fields = [f"{key}:{_render(members[key], level + 1)}" for key in shown]
+    fields = [f"{key}:{_render(members[key], known, level + 1)}" for key in shown]
     more = [f"+{len(members) - len(shown)}"] if len(members) > len(shown) else []
     return "{" + ",".join(fields + more) + "}"

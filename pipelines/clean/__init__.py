@@ -190,7 +190,7 @@ def clean_records(  # noqa: PLR0913 - what a row is a function of
         rejected += [
             as_quarantine(refused, source, day, sanitizer) for refused in (unusable, drafts.filter(~is_usable))
         ]
-        rows = anonymize(drafts.filter(is_usable), kind, key.of(source.tenant), sanitizer)
+        rows = anonymize(drafts.filter(is_usable), source, key, sanitizer)
         accepted.append(rows.match_to_schema(kind.schema, extra_columns="ignore"))
     latest, duplicates = keep_latest(pl.concat(accepted), kind)
     return Cleaned(latest, pl.concat([QUARANTINE.to_frame(), *rejected]), duplicates, erased_count)

@@ -11,6 +11,7 @@ from pipelines.clean.draft import flag, flags
 from pipelines.execution import TEXT
 from pipelines.record_types import RecordType
 from pipelines.sources.records import ATTRIBUTE
+from pipelines.sources.source import Source
 
 _IDS = ("execution_id", "trace_id", "parent_id", "operation_id", "project_id", "log_id")
 _PSEUDONYMS = {"user": "user_key", "session": "session_key"}
@@ -26,10 +27,9 @@ _GENERATED_ID = (
 _PLAIN_TOOL = r"^[A-Za-z0-9_.:-]{1,100}$"
 
 
-def anonymize(
-    drafts: pl.DataFrame, kind: RecordType, key: PseudonymKey, sanitizer: Sanitizer = DEFAULT
-) -> pl.DataFrame:
+def anonymize(drafts: pl.DataFrame, source: Source, key: PseudonymKey, sanitizer: Sanitizer = DEFAULT) -> pl.DataFrame:
     """The drafts with every personal input replaced by what may be kept of it."""
+    kind, key = source.record_type, key.of(source.tenant)
     inputs = [column.name for column in kind.inputs]
     drafts = drafts.with_columns(
         *(pseudonymize(drafts[name], name, key).alias(_PSEUDONYMS[name]) for name in inputs if name in _PSEUDONYMS),
@@ -39,7 +39,7 @@ def anonymize(
         drafts = _generalize_client(drafts)
     for payload in _PAYLOADS:
         if payload in inputs:
-            drafts = _describe_payload(drafts, payload)
+            drafts = _describe_payload(drafts, payload, source.payload_keys)
     return (
         drafts.drop(inputs)
         .pipe(_sanitize_texts, kind, sanitizer)
@@ -71,9 +71,9 @@ def _plain_ids(ids: pl.Series, key: PseudonymKey, sanitizer: Sanitizer) -> pl.Se
     return pseudonymize(ids, ids.name, key).zip_with(ids.is_in(odd.implode()).fill_null(value=False), ids)
 
 
-def _describe_payload(drafts: pl.DataFrame, side: str) -> pl.DataFrame:
+def _describe_payload(drafts: pl.DataFrame, side: str, own_keys: frozenset[str]) -> pl.DataFrame:
     """Size, type and shape of one payload; what the source says of size and type comes first."""
-    described = describe(drafts[side]).rename(lambda name: f"{side}_{name}")
+    described = describe(drafts[side], own_keys).rename(lambda name: f"{side}_{name}")
     return drafts.with_columns(
         pl.coalesce(name, values).alias(name) if (name := values.name) in drafts.columns else values
         for values in described

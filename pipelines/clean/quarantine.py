@@ -30,7 +30,7 @@ _PLAIN_WORDS = frozenset(("true", "false", "null", "NaN", "Infinity", "-Infinity
 
 def as_quarantine(rejected: pl.DataFrame, source: Source, day: object, sanitizer: Sanitizer) -> pl.DataFrame:
     """The quarantine rows of rejected drafts (file, line, byte_offset, problem, detail, text)."""
-    names = KNOWN_KEYS.union(*source.paths.values(), *source.attribute_paths.values())
+    names = KNOWN_KEYS.union(source.payload_keys, *source.paths.values(), *source.attribute_paths.values())
     excerpts = [None if text is None else excerpt(text, names) for text in rejected["text"]]
     return rejected.select(
         pl.lit(source.name).alias("source"),

@@ -5,7 +5,7 @@ import hashlib
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
 
 from pipelines.execution import QUARANTINE_REASONS, STATUSES
 from pipelines.record_types import EXECUTIONS, RECORD_TYPES, RecordType
@@ -69,6 +69,10 @@ TenantName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,40}$")]
 """Whose users they are: the same id under two tenants is two people. Empty where there is but one tenant."""
 
 
+_KeyName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+"""A name that cannot be mistaken for the signs of a structure."""
+
+
 def _known_reason(name: str) -> str:
     if name not in QUARANTINE_REASONS:
         raise ValueError(f"`{name}` is not a quarantine reason; there are: {', '.join(QUARANTINE_REASONS)}")
@@ -87,6 +91,7 @@ class Source(BaseModel):
     ]
     attributes: Annotated[dict[str, str], BeforeValidator(_named_paths), AfterValidator(_plain_paths)] = {}
     types: dict[str, FieldType] = {}
+    payload_keys: Annotated[frozenset[_KeyName], PlainSerializer(sorted)] = frozenset()
     tenant: TenantName = ""
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
     cache_tokens: Literal["included", "separate"] = "included"

@@ -129,6 +129,14 @@ def test_a_skeleton_has_sorted_keys_bucketed_lengths_and_bounds(payload, shape):
     assert told == shape or (shape.startswith(",") and told.endswith(shape))
 
 
+def test_keys_that_the_owner_names_are_structure_and_tell_payloads_apart():
+    payloads = pl.Series(['{"invoice": {"ann": 1}}', '{"vendor": {"bob": 1}}'])
+    assert describe(payloads)["shape"].to_list() == ["{<key>:{<key>:int}}"] * 2
+    told = describe(payloads, frozenset({"invoice", "vendor"}))
+    assert told["shape"].to_list() == ["{invoice:{<key>:int}}", "{vendor:{<key>:int}}"]
+    assert told["shape_id"].n_unique() == 2
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "ann", "text", "b\\"]), inner),
@@ -137,11 +145,11 @@ values = st.recursive(
 
 
 @settings(max_examples=60)
-@given(st.lists(values, min_size=1, max_size=8), st.booleans())
-def test_a_structure_does_not_depend_on_the_payloads_beside_it(batch, ascii_only):
+@given(st.lists(values, min_size=1, max_size=8), st.booleans(), st.frozensets(st.sampled_from(["ann", "bob"])))
+def test_a_structure_does_not_depend_on_the_payloads_beside_it(batch, ascii_only, own_keys):
     payloads = [json.dumps([value], ensure_ascii=ascii_only) for value in batch]
-    told = describe(pl.Series(payloads)).rows()
-    assert told == [describe(pl.Series([payload])).row(0) for payload in payloads]
+    told = describe(pl.Series(payloads), own_keys).rows()
+    assert told == [describe(pl.Series([payload]), own_keys).row(0) for payload in payloads]
     assert [row[4] for row in told] == [_keys(value) for value in batch]
 
 

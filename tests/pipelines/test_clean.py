@@ -232,6 +232,14 @@ def test_the_quarantine_shows_the_structure_of_a_record_and_none_of_its_values(c
     }
 
 
+def test_names_that_the_owner_calls_structure_are_shown_in_shapes_and_in_the_quarantine(cleaned, record):
+    prompt = {"invoice": {"ann": 1}}
+    result = cleaned(record(prompt=prompt), record(id="2", prompt=prompt, state="limbo"), payload_keys=["invoice"])
+    assert result.rows["input_shape"].to_list() == ["{invoice:{<key>:int}}"]
+    (excerpt,) = result.quarantine["excerpt"]
+    assert '"invoice": {"<3>": <1>}' in excerpt
+
+
 def test_an_id_that_is_more_than_a_token_becomes_a_pseudonym(execution):
     assert execution(id="ann@example.org/7")["execution_id"].startswith("k1_")
     assert (
