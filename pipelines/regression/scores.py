@@ -5,6 +5,7 @@ Verdicts are compared within a part of a case, a version and an environment; res
 one version only where they are of one run.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -192,34 +193,34 @@ def passing(evidence: Evidence) -> pl.DataFrame:
     """Runs that prove a failure gone, as PASSES, in the order of time.
 
     The case is approved and does not flake; each repetition of its contract passed in that run, and no control failed
-    or ended in an error; and the contract failed in an earlier run on an earlier version: a test that has never failed
-    may not see the failure at all. Both versions have a name; of names that have no order, such as commits, another one
-    will do. It is the version that is proven, so it holds in every environment, wherever the test ran.
+    or ended in an error; the contract failed in an earlier run on an earlier version: a test that has never failed may
+    not see the failure at all; and it fails, as far as anybody knows, on no version that is as late. All versions have
+    a name; of names that have no order, such as commits, another one will do. It is the version that is proven, so it
+    holds in every environment, wherever the test ran.
     """
     results = current_results(evidence)
     approved = evidence.candidates.filter(pl.col("state") == APPROVED).select("cluster_id", case_id="candidate_id")
     steady = score(results).filter(~pl.col("is_flaky")).select("case_id")
     runs = _runs(results).join(approved, on="case_id").join(steady, on="case_id", how="semi")
     runs = runs.filter(pl.col("agent_version").is_not_null())
-    failed = runs.filter("is_contract_broken").select(
-        "case_id", failed_at="executed_at", failed_version="agent_version"
-    )
-    mended = runs.filter(pl.col("outcome") == "pass").join(failed, on="case_id")
-    mended = mended.filter(pl.col("failed_at") < pl.col("executed_at"))
-    return (
-        mended.join(_rises(mended), on=["failed_version", "agent_version"], how="semi")
-        .with_columns(environment=pl.lit(None, pl.String))
-        .select(PASSES.names())
-        .unique()
-        .sort("executed_at", "cluster_id", "agent_version")
-    )
+    proofs = [proof for of_case in runs.partition_by("case_id", maintain_order=True) for proof in _proofs(of_case)]
+    return pl.DataFrame(proofs, schema=PASSES, orient="row").unique().sort("executed_at", "cluster_id", "agent_version")
 
 
-def _rises(mended: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of a version that failed and one that passed, of which the latter is the later one, or nobody knows."""
-    pairs = mended.select("failed_version", "agent_version").unique()
-    rising = [compare_versions(failed, passed, {}) in {-1, None} for failed, passed in pairs.iter_rows()]
-    return pairs.filter(pl.Series(rising, dtype=pl.Boolean))
+def _proofs(runs: pl.DataFrame) -> Iterator[dict[str, object]]:
+    """The runs of one case that prove its failure gone, each judged by those before; passes of a moment come first."""
+    seen: set[str] = set()
+    failing: set[tuple[str, str | None]] = set()
+    for run in runs.sort("executed_at", "is_contract_broken", maintain_order=True).iter_rows(named=True):
+        version, environment = run["agent_version"], run["environment"]
+        if run["is_contract_broken"]:
+            seen.add(version)
+            failing.add((version, environment))
+        elif run["outcome"] == "pass":
+            failing.discard((version, environment))
+            rises = any(compare_versions(one, version, {}) in {-1, None} for one in seen)
+            if rises and not any(compare_versions(one, version, {}) in {0, 1} for one, _ in failing):
+                yield {**run, "environment": None}
 
 
 def current_results(evidence: Evidence) -> pl.DataFrame:

@@ -280,6 +280,26 @@ def test_a_proof_is_on_a_version_after_the_one_that_failed_and_both_are_named(fa
     assert rows == ([(CLUSTER, None, at(5), passed)] if is_proof else [])
 
 
+@pytest.mark.parametrize(
+    ("other", "is_proof"),
+    [
+        ({"agent_version": "3.0"}, False),
+        ({"agent_version": "2.0", "environment": "production"}, False),
+        ({"agent_version": "1.5"}, True),
+        ({"agent_version": "b7d0e44"}, True),
+        ({"agent_version": "2.0"}, True),
+    ],
+    ids=["later", "elsewhere", "earlier", "unordered", "itself"],
+)
+def test_a_pass_proves_nothing_where_the_contract_fails_on_a_version_that_is_not_older(other, is_proof):
+    fails = {"run_id": "o", "executed_at": at(4.5), "outcome": "fail", **other}
+    assert proofs(fails, {}) == ([PROOF] if is_proof else [])
+    mended = {**fails, "run_id": "m", "executed_at": at(4.7), "outcome": "pass"}
+    assert PROOF in proofs(fails, mended, {})
+    cut_short = {**mended, "outcome": "error"}
+    assert proofs(fails, cut_short, {}) == ([PROOF] if is_proof else [])
+
+
 def test_a_control_that_failed_before_has_not_seen_the_failure():
     contract = {**BROKEN, "outcome": "pass"}
     assert passing(evidence(contract, {**BROKEN, "part": "control:1"}, {})).rows() == []
