@@ -959,7 +959,8 @@ _FULL_NAME = r"\p{Lu}[\p{L}'-]+(?: \p{Lu}[\p{L}'-]*\.?){1,3}"
 _LISTED_FILE = r"(?:drwx|-rw-|-rwx|-r--)[rwxsStT-]{6}[+@.]? +[0-9]+ +"
 _SELDOM_NAMED = (
     r"/var/mail/|/var/spool/|/run/media/|is not in the sudoers|is not allowed to |Failed p|Failed k|Failed n|Failed g"
-    r"|nvalid user |or user |rom user |: \(to |uid=|,ou=|,OU=|, ou=|, OU=|,CN=|, CN=|,cn=|AccountName=|drwx|-rw-|-rwx|-r--"
+    r"|nvalid user |or user |rom user |: \(to |uid=|,ou=|,OU=|, ou=|, OU=|,CN=|, CN="
+    r"|AccountName=|drwx|-rw-|-rwx|-r--"
 )
 _REVIEWER_SAID = r"(?:eviewer|pprover|eporter|ssigned[ _-]?[Tt]o)[\\\"']*\s*[:=]"
 _REVIEWER = rf"{B}(?:[Rr]eviewer|[Aa]pprover|[Rr]eporter|[Aa]ssigned[ _-]?[Tt]o)[\\\"']*\s*[:=]\s*\\?[\"']"
@@ -1148,8 +1149,8 @@ _PEOPLE = (
     ),
     Rule(
         "directory_user",
-        rf"({B}(?:uid=|UID=|(?:cn|CN)=))[^\s,=\"'<>{PRIVATE}][^,=\"'<>{PRIVATE}]{{0,60}}(, ?(?:ou|OU|cn"
-        rf"|CN)=(?i:people|users|staff|accounts|employees))",
+        rf"({B}(?:uid=|UID=|(?:cn|CN)=))[^\s,=\"'<>{PRIVATE}][^,=\"'<>{PRIVATE}]{{0,60}}(, ?(?:ou|OU|CN)="
+        rf"(?i:people|users|staff|accounts|employees))",
         "<user>",
         ("bind uid=annb,ou=people,dc=example failed", "bind uid=<user>,ou=people,dc=example failed"),
         frame="${1}{}${2}",
