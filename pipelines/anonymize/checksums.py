@@ -7,12 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 
 _HARMLESS_TOKEN = re.compile(
-    r"(?:req|call|toolu|chatcmpl|msg|resp|run|thread|asst|file|step|trace|span)[-_]|[0-9a-f-]+$|[0-9A-F-]+$|[A-Za-z_-]+$"
-    r"|sha\d+[-:]|[a-z]+(?:[-_/.][a-z0-9.]+)+$|(?:[A-Z][a-z]{2,}\d?){3,}$",
+    r"(?:req|call|toolu|srvtoolu|chatcmpl|cmpl|gen|msg|msgbatch|batch|resp|run|lc_run|thread|asst|file|step|trace|span|evt|event|item|conv"
+    r"|conversation|ftjob|job|task|wf|flow|exec|rerank|embd|obs|prompt)[-_]|[0-9a-f-]+$|[0-9A-F-]+$|[A-Za-z_-]+$"
+    r"|(?:sha\d+|SHA256)[-:]|[a-z]+(?:[-_/.][a-z0-9.]+)+$|(?:[A-Z][a-z]{2,}\d?){3,}$",
 )
 _RANDOM_BITS_PER_CHARACTER = 3.8
 _TOLD_BITS_PER_CHARACTER = 3.2
 _SHORTEST_HEX = 24
+_SHORTEST_PREFIXED = 14
+_LEAST_SPELT = 0.75
+_MOST_DIGITS = 2
 _SHORTEST_RUN = 16
 """Words joined by dashes or slashes are names and paths; random tokens have long runs without them."""
 _IBAN_LENGTHS = range(15, 35)
@@ -66,17 +70,35 @@ def find_opaque(text: str) -> str | None:
     if _HARMLESS_TOKEN.match(text):
         return None
     longest = max(re.split("[/_-]", text), key=len)
+    if _is_spelt(text):
+        return None
     is_mixed = all(re.search(kind, longest) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
     is_random = is_mixed and len(longest) >= _SHORTEST_RUN and entropy(text) >= _RANDOM_BITS_PER_CHARACTER
     return text if is_random else None
 
 
+def find_prefixed(text: str) -> str | None:
+    """The text itself where a random token stands behind a prefix that vendors use: `acme_live_...`."""
+    longest = max(re.split("[_-]", text), key=len)
+    is_mixed = all(re.search(kind, longest) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+    is_random = is_mixed and len(longest) >= _SHORTEST_PREFIXED and entropy(longest) >= _TOLD_BITS_PER_CHARACTER
+    return text if is_random and not (len(longest) > _SHORTEST_RUN and _is_spelt(longest)) else None
+
+
+def _is_spelt(token: str) -> bool:
+    """Whether most letters make words, as in `LongClassName2`: with vowels, and hardly a digit."""
+    words = [word for word in re.findall("[A-Z]?[a-z]{3,}", token) if re.search("[aeiouyAEIOUY]", word)]
+    digits = sum(map(str.isdigit, token))
+    return digits <= _MOST_DIGITS and sum(map(len, words)) >= _LEAST_SPELT * (len(token) - digits)
+
+
 def find_told(text: str) -> str | None:
     """The last word of a text that begins with what it is called, where it is random enough to be a secret."""
-    name, value = re.split(r"[\s(\"'`]+", text)[0], re.split(r"[\s(\"'`:]+", text)[-1]
-    if name.lower() == "token":  # of a language, as often as not
+    name, glued, _ = re.split(r"[\s(\"'`]+", text)[0].partition(":")
+    value = re.split(r"[\s(\"'`:]+", text)[-1]
+    if name.lower() == "token" or (glued and name.lower() == "secret"):  # of a language, or part of a resource's name
         return find_opaque(value)
-    if re.fullmatch("[0-9a-fA-F]+", value):
+    if re.fullmatch("(?:0x)?[0-9a-fA-F]+", value):
         return value if len(value) >= _SHORTEST_HEX else None
     is_mixed = all(re.search(kind, value) for kind in ("[A-Za-z]", "[0-9]"))
     is_random = is_mixed and entropy(value) >= _TOLD_BITS_PER_CHARACTER

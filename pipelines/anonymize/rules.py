@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.anonymize.checksums import find_card, find_iban, find_opaque, find_told
+from pipelines.anonymize.checksums import find_card, find_iban, find_opaque, find_prefixed, find_told
 
 B = r"(?-u:\b)"
 """The edge of a word, in ASCII."""
@@ -84,6 +84,9 @@ _BLOCKS = (
     ),
 )
 
+_DATABASE_URL = (
+    r"(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|snowflake|clickhouse|s?ftp)(?:\+[a-z0-9_]+)?://"
+)
 _URLS = (
     Rule(
         "url_credentials",
@@ -94,11 +97,19 @@ _URLS = (
     ),
     Rule(
         "database_url",
-        rf"(?i){B}((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|snowflake|clickhouse|s?ftp)(?:\+[a-z0-9_]+)?://)"
+        rf"(?i){B}({_DATABASE_URL})"
         rf"[^\s/:@'\"<>`{PRIVATE}]*:[^\s@'\"<>`{PRIVATE}]+@",
         "<credentials>",
         ("mysql://app:a/b?c@db/prod", "mysql://<credentials>@db/prod"),
         frame="${1}{}@",
+    ),
+    Rule(
+        "database_url_rest",
+        rf"(?i)({_DATABASE_URL}[{PRIVATE}]@)[^\s@'\"<>`{PRIVATE}]*@([a-z0-9.-]+[:/])",
+        KEEP,
+        ("mysql://app:a@b/c@db/prod", "mysql://<credentials>@db/prod"),
+        frame="${1}${2}",
+        gate=r"@[^\s@]*@",
     ),
 )
 
@@ -138,7 +149,7 @@ _TOKEN_URLS = (
     Rule(
         "webhook",
         r"(?i)(https://(?:hooks\.slack\.com/(?:services|workflows|triggers|commands)/|(?:[a-z]+\.)?discord(?:app)?\.com/api/webhooks/"
-        r"|[a-z0-9-]+\.webhook\.office\.com/webhookb2/|hooks\.zapier\.com/hooks/catch/|api\.telegram\.org/bot"
+        r"|[a-z0-9-]+\.webhook\.office\.com/webhookb2/|hooks\.zapier\.com/hooks/catch/"
         r"|outlook\.office(?:365)?\.com/webhook/|maker\.ifttt\.com/(?:trigger/[^\s/]+/(?:json/)?with/key|use)/"
         r"|hook\.(?:[a-z0-9]+\.)?make\.com/|webhook\.site/|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v2/hook/"
         r"|events\.pagerduty\.com/integration/|[a-z0-9-]+\.m\.pipedream\.net/"
@@ -147,13 +158,20 @@ _TOKEN_URLS = (
         ("https://hooks.slack.com/services/T0/B0/abc gone", "https://hooks.slack.com/services/<secret:webhook> gone"),
         frame="${1}{}",
     ),
+    Rule(
+        "telegram_bot",
+        rf"(?i)(https?://api\.telegram\.org/(?:file/)?bot)[^\s/?'\"<>`{PRIVATE}]+",
+        "<secret:telegram>",
+        ("https://api.telegram.org/bot1:a1/getMe 401", "https://api.telegram.org/bot<secret:telegram>/getMe 401"),
+        frame="${1}{}",
+    ),
 )
 
 _QUERIES = (
     Rule(
         "query_secret",
         r"(?i)((?:[?&]|&amp;)(?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|signature|credential)|key|auth|sig|code|pass)=)"
-        rf"[^&\s'\"<>`;{PRIVATE}]+",
+        rf"[^&#\s'\"<>`;{PRIVATE}]+",
         "<secret>",
         ("GET /v1?key=abc123&page=2", "GET /v1?key=<secret>&page=2"),
         frame="${1}{}",
@@ -180,7 +198,9 @@ _VENDORS = (
     _token("slack", r"xox[abcdeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}", "xo" + "xb-" + "12345-" * 3 + "aB1"),
     _token("huggingface", r"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}", "hf" + "_" + "a1B2" * 8),
     _token(
-        "jwt", r"ey[JK][A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", "ey" + "JhbGciOiJI.a1B2c3D4e5.sig-1"
+        "jwt",
+        r"ey[JK][A-Za-z0-9_-]{8,}\.(?:[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?(?:\.[A-Za-z0-9_-]{8,}){0,2}|(?:\.[A-Za-z0-9_-]{8,}){3})",
+        "ey" + "JhbGciOiJI.a1B2c3D4e5.sig-1",
     ),
     _token("twilio", r"(?:AC|SK)[0-9a-f]{32}", "S" + "K" + "a1b2" * 8),
     _token("telegram", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{30,}", "123456789:" + "AA" + "a1B2" * 8, gate=r"[0-9]:AA"),
@@ -230,7 +250,7 @@ _VENDORS = (
     _token(
         "model_provider",
         r"(?:fw_[A-Za-z0-9]{22,}|sk_[0-9a-f]{40,}|csk-[a-z0-9]{32,}|tgp_v1_[A-Za-z0-9_-]{30,}|nvapi-[A-Za-z0-9_-]{40,}"
-        r"|fc-[0-9a-f]{32}|e2b_[0-9a-f]{40}|jina_[A-Za-z0-9]{40,}|pa-[A-Za-z0-9_-]{43})",
+        r"|fc-[0-9a-f]{32}|e2b_[0-9a-f]{40}|jina_[A-Za-z0-9_-]{40,}|pa-[A-Za-z0-9_-]{43})",
         "nv" + "api-" + "a1B2" * 12,
     ),
     _token(
@@ -241,6 +261,11 @@ _VENDORS = (
         r"|[0-2]/[0-9]{16}:[0-9a-f]{32}|unkey_[A-Za-z0-9]{20,}|fig[dou]r?_[A-Za-z0-9_-]{20,}|CFPAT-[A-Za-z0-9_-]{30,}"
         r"|ph[cx]_[A-Za-z0-9]{30,}|re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}|vc[aikpr]_[A-Za-z0-9]{24,}|rnd_[A-Za-z0-9]{28}"
         r"|sl\.[A-Za-z0-9_-]{100,}|tfp_[A-Za-z0-9_-]{40,}|u\+[A-Za-z0-9_-]{18}"
+        r"|CLOJARS_[a-z0-9]{50,}|pn[bu]_[A-Za-z0-9]{36}|[0-2]/[0-9]{16}/[0-9]{16}:[0-9a-f]{32}|dt0[a-z][0-9]{2}\.[A-Z0-9]{24}\.[A-Z0-9]{64}"
+        r"|FLW(?:SECK|PUBK)(?:_TEST)?-[0-9a-zA-Z]{12,}(?:-X)?|LTAI[A-Za-z0-9]{16,}|AKID[A-Za-z0-9]{32}|x(?:keysib|smtpsib)-[0-9a-f]{64}(?:-[A-Za-z0-9]{16})?"
+        r"|rdme_[a-z0-9]{60,}|A3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){2,3}|SCW[A-Z0-9]{17}|signkey-[a-z]+-[0-9a-f]{32,}"
+        r"|sgp_[0-9a-f]{16}_[0-9a-f]{40}|sgd_[0-9a-f]{64}|key_[0-9a-f]{64}|seam_[A-Za-z0-9]{20,}"
+        r"|pat-(?:na|eu|ap)[0-9]-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|LLM\|[0-9]{15,16}\|[A-Za-z0-9_-]{27}"
         r"|(?:sdk|access-(?:production|development|sandbox))-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
         "AT" + "BB" + "a1B2" * 7,
     ),
@@ -251,11 +276,19 @@ _VENDORS = (
         ("added ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIa1B2 ann@laptop", "added ssh-ed25519 <ssh_key>"),
         frame="${1} {}",
     ),
+    Rule(
+        "prefixed",
+        rf"{B}(?:[a-z][a-z0-9]{{1,11}}[_-](?:live|test|prod|dev|sandbox|secret)|ak|sk|pat|apikey)[_-][A-Za-z0-9_-]{{14,}}",
+        "<secret>",
+        ("with acme_live_a1B2c3D4e5F6g7H8 rejected", "with <secret> rejected"),
+        find=find_prefixed,
+        needs=("[a-z]", "[A-Z]", "[0-9]"),
+    ),
     _token("facebook", r"EAA[A-Za-z0-9]{40,}", "EA" + "A" + "a1B2" * 12),
 )
 
-_CLOSE = r"[\\\"'\]]*"
-_LOGIN_WORD = r"(?:passw(?:or)?[dt]|passwd|passphrase|passcode|requirepass|kennwort)"
+_CLOSE = r"[\\\"'`*\]]*"
+_LOGIN_WORD = r"(?:(?:passw(?:or)?[dt]|passwd)[0-9]?|passphrase|passcode|requirepass|kennwort)"
 _OWNED = (
     r"(?:(?i:db|database|sql|pg|postgres|mysql|mongo|redis|rabbit|mq|smtp|e?mail|imap|s?ftp|ldap|proxy|vpn|wifi|ssh|sudo"
     r"|root|admin|user|http|auth|keystore|kafka)[_-]?(?:pass|Pass|PASS))"
@@ -263,7 +296,8 @@ _OWNED = (
 _PASS_SAID = rf"(?:pass|Pass|PASS|redis_auth|REDIS_AUTH){_CLOSE}[ \t]*[=:]"
 _WORD = (
     rf"(?:{_LOGIN_WORD}|pwd|secret|token|api[_ -]?key|apikey|access[_-]?key"
-    r"|private[_-]?key|secret[_-]?key|auth[_-]?key|encryption[_-]?key|signing[_-]?key|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer)[_-]?key|credentials?"
+    r"|private[_ -]?key|secret[_-]?key(?:[_-]?base)?|auth[_-]?key|encryption[_-]?key|signing[_-]?key"
+    r"|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer)[_-]?key|credentials?"
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
 _NAME = rf"[A-Za-z0-9_.-]*{_WORD}"
@@ -274,12 +308,12 @@ _FOREIGN_WORD = (
 _KEYWORD = (
     r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie"
     r"|identified|https? -|\s-[fgikLsSv]{0,5}u|--(?:proxy-)?user|sess"
-    r"|\.sid|kennwort|pw[\\\"'\] \t:]|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap|\slogin"
+    r"|\.sid|kennwort|pw[\\\"'`*\] \t:]|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap|\slogin"
     r"|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|net use |:(?:54[0-9]{2}|6432|\*):|openssl|zip\s|7z[arz]?[\s.,\"']"
-    r"|smbclient|rpcclient|rabbitmqctl|assword|assphrase"
+    r"|smbclient|rpcclient|rabbitmqctl|assword|assphrase|mnemonic|phrase|recovery words|seed words"
     rf"|(?-i:{_FOREIGN_WORD})"
 )
-_EQUALS = r"[ \t]*(?:=>|:=|=|:)[ \t]*"
+_EQUALS = r"[ \t]*(?:=>|:=|=|:)(?:\*\*[ \t]|[ \t]*)"
 _ASSIGNED = rf"(?i){_WORD}{_CLOSE}[ \t]*[=:]"
 _LISTED = r"(?i)[\"'],\s*b?[\"']"
 _AUTHORIZATION = r"(?i)authorization[\\\"']*\s*[:=]"
@@ -291,6 +325,10 @@ _COOKIE = rf"{B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)
 _COMMAND = (
     r"sshpass|login|snowsql|mongo|sqlcmd|redis-cli|ldap|mysql|mariadb|mycli|sqlplus|expdp|impdp|sqlldr|net use "
     r"|password-stdin|http -|https -|@tcp\(|@unix\(|_auth=|_auth ="
+)
+_SELDOM_TOLD = (
+    r"auth\\*[\"']|<input|<INPUT|nemonic|NEMONIC|(?:eed|EED|very|VERY) (?:[Pp]hrase|PHRASE|[Ww]ords|WORDS)"
+    r"|[ \t]to[ \t]+[\"'`]"
 )
 _TOOL = r"openssl|smbclient|rpcclient|rabbitmqctl|htpasswd|-pass|AUTH |auth |zip\s|7z"
 _BETWEEN = r"[\s\"',]+"
@@ -305,29 +343,50 @@ _SESSION_NAME = (
 _SESSION_COOKIE = r"(?:PHPSESSID|JSESSIONID|sessionid)"
 _COOKIES_SAID = r"(?:cookies|PHPSESSID|JSESSIONID|sessionid)[\\\"' \t\r\n:=]"
 _HASHED = r"(?-i:(?:OLD_)?PASSWORD|password|MD5|md5|SHA[12]|sha[12]|ENCRYPT|encrypt|CRYPT|crypt)"
-_FLAG = (
-    r"\s--?(?:(?:http-|ftp-|proxy-|db-|vault-)?password|passwd|pwd|(?:access-|auth-|bearer-)?token|secret|api-?key|auth|access-key"
+_FLAG_NAME = (
+    r"(?:(?:http-|ftp-|proxy-|db-|vault-)?password|passwd|pwd|(?:access-|auth-|bearer-)?token|secret|api-?key|auth|access-key"
     r"|secret-key|client-secret|private-key|passphrase|oauth2-bearer)"
 )
+_FLAG = rf"(?:\s--?|(?:^|[\"'`(=])--){_FLAG_NAME}"
 _PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
+_CODE = (
+    r"(?-i:(?:[a-z_][A-Za-z_.]*(?:\(|\[[\"'a-z])|await\s+[a-z_]|new\s+[A-Z]"
+    r"|(?:[A-Za-z_]+\.)+[A-Za-z_]*(?:[Pp]assword|[Pp]asswd|[Pp]wd|[Tt]oken|[Ss]ecret|[Kk]ey|[Cc]redentials?)(?:[\s,;)\]}]|$)"
+    r"|(?:token|api_?key|(?:[a-z]+_)+(?:password|passwd|pwd|token|secret|key|credentials?)|[a-z]+(?:Password|Token|Secret|Key))(?:[\s;,)]|$)"
+    r"|(?:password|secret)[,)]))"
+)
+"""What a program assigns is a call, an element, an attribute or a variable, and no value."""
+_KEY_FILE = (
+    r"(?:~|\.{1,2}|[a-z]:)?[/\\][a-z0-9_./\\~-]*\.(?:pem|key|crt|cer|json|txt|ya?ml|env|p12|pfx|pub|toml|ini"
+    r"|jks)(?:[^a-z0-9.]|\.?$|\.\s)"
+)
 _HARMLESS = (
-    r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no"
+    r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no|yes"
     r"|must|cannot|is|was|str|string|int|bool|bytes|optional|xxx+|os|env|getenv|process|self|config|settings)"
-    r"(?:[\s,;.:)(\]}\"'\\<>?]|$)|\*\*+|\.\.\.|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\]|$)|\$\{|\$\(|%[sdr(]"
+    r"(?:[\s,;.:)(\]}\"'\\<>?]|$)|\*\*\*+|\*\*(?:[,;.)\]}\"'\\]|$)|\*\*[ \t]+[\\\"'`]*"
+    rf"[(<\[{{{PRIVATE}]"
+    r"|\.\.\.|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\]|$)|\$\{|\$\(|%[sdr(]"
+    rf"|{_CODE}|{_KEY_FILE}|your[_-](?:[a-z]+[_-])*(?:key|token|secret|password|here)(?:[\s,;.)\]}}\"'\\]|$)"
     rf"|\{{\{{|\{{[a-z_.]*\}}|\[[a-z_ ]*\]|<[a-z_ :-]{{0,40}}>|{_HASHED}\s*\(\s*[NE]?['\"]"
 )
 
 
+_USER_TOLD = rf"(?i:user(?:name)?|usr|login|e?mail){_CLOSE}{_EQUALS}{_OPEN}[^\s\\\"'`,;&]+"
+
+
 def _quoted(quote: str) -> Rule:
-    """Build the rule of a named secret between quotes, where it may hold spaces."""
+    """Build the rule of a named secret between quotes: it may hold spaces and, if they are bare, escaped quotes."""
+    other = rf"[^{quote}\\\r\n{PRIVATE}]"
+    first = rf"(?:[^{quote}\\\r\n,)}}\]{PRIVATE}]|,[^\s{quote}\\{PRIVATE}]|[)}}\]][^\s{quote}\\,;)}}\]{PRIVATE}])"
     return Rule(
         f"quoted_secret_{'double' if quote == chr(34) else 'single'}",
-        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[bunre]?\\?{quote})[^{quote}\\\r\n{PRIVATE}]+",
+        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[bunre]?)(?:({quote})(?:{first}|\\[^\r\n{PRIVATE}])(?:{other}|\\[^\r\n{PRIVATE}])*"
+        rf"|(\\{quote}){first}{other}*)",
         "<secret>",
         (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
-        frame="${1}{}",
+        frame="${1}${2}${3}{}",
         gate=_ASSIGNED,
-        also=rf"(?i)[=:>][ \t]*[bunre]?\\?{quote}",
+        also=rf"(?i)[=:>*][ \t]*[bunre]?\\?{quote}",
     )
 
 
@@ -349,6 +408,17 @@ _KEYWORDS = (
         gate=_ASSIGNED,
     ),
     Rule(
+        "harmless_token",
+        rf"((?:stop|eos|bos|pad|sep|unk|cls|mask|special|image)_token{_CLOSE}{_EQUALS}{_OPEN}|(?:max|min|num|page|total|prompt|input"
+        rf"|output|completion|cached?|reasoning|per|next|first|last|context)_token{_CLOSE}{_EQUALS})"
+        rf"([0-9]{{1,7}}(?:[^0-9A-Za-z.]|\.?$)|[<\[][^\s{PRIVATE}])",
+        KEEP,
+        ("max_token=4096, eos_token='</s>'", "max_token=4096, eos_token='</s>'"),
+        frame="${1}{}${2}",
+        gate=_ASSIGNED,
+        also="_token",
+    ),
+    Rule(
         "authorization_parts",
         r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"']*(?:digest|aws4-hmac-sha256|oauth|hawk|signature)\s+)"
         rf"{_PART}(?:,\s*{_PART})*",
@@ -358,6 +428,17 @@ _KEYWORDS = (
             "Authorization: Digest <secret:authorization> sent",
         ),
         frame="${1}{}",
+        gate=_AUTHORIZATION,
+    ),
+    Rule(
+        "harmless_authorization",
+        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"']*)((?:(?:bearer|basic|token)\s*)?(?:none|null|nil|undefined|missing|required|invalid"
+        r"|denied|failed|(?-i:YOUR_[A-Z_]+|\$\{?[A-Z_]+\}?)|<[a-z_ -]{1,40}>|\{[a-z_.]+\}"
+        r"|\*\*\*+)(?:[\s,;.)\]}\"'\\]|$)"
+        r"|(?:bearer|basic)(?:[\r\n\"',]|$))",
+        KEEP,
+        ("Authorization: Bearer <token>, is missing", "Authorization: Bearer <token>, is missing"),
+        frame="${1}{}${2}",
         gate=_AUTHORIZATION,
     ),
     Rule(
@@ -529,7 +610,8 @@ _KEYWORDS = (
     ),
     Rule(
         "user_and_pass",
-        rf"({B}(?i:user(?:name)?|usr|login|e?mail){_CLOSE}{_EQUALS}{_OPEN}[^\s\\\"'`,;&]+[\s\\\"'`,;&]+(?:pass|Pass|PASS){_CLOSE}{_EQUALS}{_OPEN}){_START}{_REST}*",
+        rf"((?:{B}{_USER_TOLD}[ \t\\\"'`,;&]+|(?m:^)[ \t\\\"'`{{-]*{_USER_TOLD}[\s\\\"'`,;&]+)"
+        rf"(?:pass|Pass|PASS){_CLOSE}{_EQUALS}{_OPEN}){_START}{_REST}*",
         "<secret>",
         ("user: admin pass: pw1", "user: admin pass: <secret>"),
         frame="${1}{}",
@@ -544,6 +626,35 @@ _KEYWORDS = (
         ("host: db pass: Fox1#ab", "host: db pass: <secret>"),
         frame="${1}{}",
         gate=_PASS_SAID,
+    ),
+    Rule(
+        "docker_auth",
+        r"([\"']_?auth\\*[\"']\s*:\s*\\*[\"'])[A-Za-z0-9+/]{8,}={0,2}(\\*[\"'])",
+        "<secret>",
+        ('{"r.example": {"auth": "YW5uYjpwdzE="}}', '{"r.example": {"auth": "<secret>"}}'),
+        frame="${1}{}${2}",
+        gate=_SELDOM_TOLD,
+    ),
+    Rule(
+        "password_input",
+        rf"(<(?:input|INPUT){B}[^<>]*(?i:type=[\"']?password[^<>]*\svalue=)\\?[\"'])[^\"'\\<>{PRIVATE}]+",
+        "<secret>",
+        ('<input type="password" value="pw1">', '<input type="password" value="<secret>">'),
+        frame="${1}{}",
+        gate=_SELDOM_TOLD,
+    ),
+    Rule(
+        "seed_phrase",
+        r"((?:[Mm]nemonic|MNEMONIC|(?:[Ss]eed|SEED|[Rr]ecovery|RECOVERY) (?:[Pp]hrase|PHRASE|[Ww]ords"
+        r"|WORDS))[\\\"']*[ \t]*[:=]?[ \t]*[\\\"'(]*)"
+        rf"[a-z]{{3,8}}(?:[ ,]{{1,2}}[a-z]{{3,8}}){{11,23}}{B}",
+        "<secret>",
+        (
+            "mnemonic: sun ice tree door lamp fish coat ring moon sand leaf bird",
+            "mnemonic: <secret>",
+        ),
+        frame="${1}{}",
+        gate=_SELDOM_TOLD,
     ),
     Rule(
         "element",
@@ -659,11 +770,13 @@ _KEYWORDS = (
     ),
     Rule(
         "harmless_flag",
-        rf"(?i)({_FLAG} )((?:or|and|is|was|to|in|with|flag|option|argument)(?:[\s,.]|$))",
+        rf"(?i)({_FLAG} )((?:or|and|is|was|to|in|with|flags?|options?|arguments?|parameters?|values?"
+        r"|must|can|cannot|not|has|have|needs?|requires?|required|expects?|expected|for|from|on|as|by|if|when|but|instead|before|after|does"
+        r"|did|should|may|will|given|provided|missing|invalid|specified|unset|set|without|using|via|environment|first|only)(?:[\s,.;:)]|$))",
         KEEP,
         ("pass --token or set it", "pass --token or set it"),
         frame="${1}{}${2}",
-        gate=rf"(?i){_FLAG}[= ]",
+        gate=rf"(?i)-{_FLAG_NAME}[= ]",
     ),
     Rule(
         "command_line",
@@ -671,7 +784,7 @@ _KEYWORDS = (
         "<secret>",
         ("run --api-key abcdef --retries 3", "run --api-key <secret> --retries 3"),
         frame="${1}{}",
-        gate=rf"(?i){_FLAG}[= ]",
+        gate=rf"(?i)-{_FLAG_NAME}[= ]",
     ),
     Rule(
         "basic_user",
@@ -708,6 +821,14 @@ _KEYWORDS = (
         frame="${1}{}",
         gate=r"(?:IDENTIFIED|identified)\s|(?:PASSWORD|password)(?:\s*\(|\s+[NEe]['\"])|(?:MD5|md5|SHA[12]|sha[12]|CRYPT|crypt)\s*\(",
     ),
+    Rule(
+        "set_password",
+        rf"(?i)({_LOGIN_WORD}[ \t]+(?-i:to)[ \t]+[\"'`])[^\s\"'`\\{PRIVATE}]+([\"'`])",
+        "<secret>",
+        ('set password to "pw1" and retry', 'set password to "<secret>" and retry'),
+        frame="${1}{}${2}",
+        gate=_SELDOM_TOLD,
+    ),
     _quoted('"'),
     _quoted("'"),
     Rule(
@@ -729,7 +850,7 @@ _KEYWORDS = (
     ),
     Rule(
         "told_password",
-        rf"(?i)((?:{_LOGIN_WORD}|{B}pwd?){_CLOSE}(?:[ \t]+is)?[ \t]*:[ \t]*"
+        rf"(?i)((?:{_LOGIN_WORD}|{B}pwd?){_CLOSE}(?:[ \t]+is)?[ \t]*:(?:\*\*[ \t]|[ \t]*)"
         rf"{_OPEN}){_START}{_REST}*",
         "<secret>",
         ("password: river stays", "password: <secret> stays"),
@@ -745,21 +866,21 @@ _KEYWORDS = (
     ),
     Rule(
         "told_secret",
-        rf"(?i)({_WORD}{_CLOSE}(?:[ \t]+for(?:[ \t]+user)?[ \t]+\S{{1,40}})?[ \t]*(?::|is set to|set to|is|was"
+        rf"(?i)({_WORD}{_CLOSE}(?:[ \t]+for(?:[ \t]+user)?[ \t]+\S{{1,40}})?[ \t]*(?::(?:\*\*)?|is set to|set to|is|was"
         rf"|of)[ \t]+{_OPEN}){_LOOKS_RANDOM}",
         "<secret>",
         ("API_KEY is set to abc123def and fails", "API_KEY is set to <secret> and fails"),
         frame="${1}{}",
-        gate=rf"(?i){_WORD}{_CLOSE}(?:[ \t]+for[ \t]|[ \t]*(?::|is|was|of|set to)[ \t])",
+        gate=rf"(?i){_WORD}{_CLOSE}(?:[ \t]+for[ \t]|[ \t]*(?::(?:\*\*)?|is|was|of|set to)[ \t])",
     ),
     Rule(
         "spaced_secret",
-        rf"(?i){_NAME}{_CLOSE}[ \t]+(?:value|provided|key|given|->)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
+        rf"(?i){_NAME}{_CLOSE}(?:[ \t]+(?:value|provided|key|given|->)?:?[ \t]*|:)[(\"'`]?[A-Za-z0-9+_~-]"
         rf"[A-Za-z0-9+/_~-]{{15,}}",
         "<secret>",
         ("Incorrect API key provided: a1B2c3D4e5F6g7H8. Look", "Incorrect API key provided: <secret>. Look"),
         find=find_told,
-        gate=rf"(?i){_WORD}{_CLOSE}[ \t]+(?:value|provided|key|given|->)?:?[ \t]*[(\"'`]?[A-Za-z0-9+_~-]"
+        gate=rf"(?i){_WORD}{_CLOSE}(?:[ \t]+(?:value|provided|key|given|->)?:?[ \t]*|:)[(\"'`]?[A-Za-z0-9+_~-]"
         r"[A-Za-z0-9+/_~-]{15}",
     ),
     Rule(
@@ -791,16 +912,17 @@ _KEYWORDS = (
 )
 
 _FILE_NAME = rf"[^\\/\s\"'<>:|*?{PRIVATE}]+"
-_AT = r"(?:@|%40)[^\s@/]+\."
-_HOME = r"(?i)[\\/](?:home|users|documents and settings)[#-&]?[\\/]"
+_AT_SIGN = r"(?:@|%(?:25)?40|\\[uU]0040|&#(?:64|[xX]40);)"
+_AT = rf"{_AT_SIGN}[^\s@/]+\."
+_HOME = r"(?i)[\\/](?:home|users|documents and settings)[#-&0-9]?[\\/]"
 _HOMES = (
     r"(?:^|[^A-Za-z0-9.])/"
-    r"(?:home|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home"
+    r"(?:home[0-9]?|(?:export|var|data|srv|mnt|nfs|net|usr|host)/home[0-9]?"
     r"|(?:(?:run/desktop/mnt/host|mnt|host_mnt|cygdrive)/(?:[a-z]/)?|[a-z]/)?Users)/"
 )
-_SPACED_HOME = r"/(?:home|Users)/[^/\s]+ "
+_SPACED_HOME = r"/(?:home[0-9]?|Users)/[^/\s]+ "
 _NAME_END = r"([\"'`,;)\]}]|[\r\n]|$)"
-_DRIVE = r":[\\/]+[UuDd]"
+_DRIVE = r":[\\/]+[UuDdHh]"
 _PROMPT = r"@[A-Za-z0-9._-]+:[ ~/]"
 _USER_KEY = (
     r"(?:user|User|USER|login|Login|LOGIN|account|Account|ACCOUNT|owner|Owner|OWNER|author|Author|AUTHOR"
@@ -834,6 +956,12 @@ _AUTHOR = (
 )
 _WORD_END = r"([^A-Za-z0-9._(\[@:/\\-]|\.?$|\.\s)"
 _FULL_NAME = r"\p{Lu}[\p{L}'-]+(?: \p{Lu}[\p{L}'-]*\.?){1,3}"
+_LISTED_FILE = r"(?:drwx|-rw-|-rwx|-r--)[rwxsStT-]{6}[+@.]? +[0-9]+ +"
+_SELDOM_NAMED = (
+    r"/var/mail/|/var/spool/|/run/media/|is not in the sudoers|is not allowed to |Failed p|Failed k|Failed n|Failed g"
+    r"|nvalid user |or user |rom user |: \(to |uid=|,ou=|,OU=|, ou=|, OU=|,CN=|, CN="
+    r"|AccountName=|drwx|-rw-|-rwx|-r--"
+)
 _REVIEWER_SAID = r"(?:eviewer|pprover|eporter|ssigned[ _-]?[Tt]o)[\\\"']*\s*[:=]"
 _REVIEWER = rf"{B}(?:[Rr]eviewer|[Aa]pprover|[Rr]eporter|[Aa]ssigned[ _-]?[Tt]o)[\\\"']*\s*[:=]\s*\\?[\"']"
 _ROLE = (
@@ -865,7 +993,7 @@ _PEOPLE = (
     ),
     Rule(
         "email",
-        r"(?i)[\p{L}0-9_%+](?:[\p{L}0-9._%+'-]*[\p{L}0-9_%+-])?(?:@|%40)(?:[\p{L}0-9-]+\.)+\p{L}{2,}",
+        r"(?i)[\p{L}0-9_%+](?:[\p{L}0-9._%+'-]*[\p{L}0-9_%+-])?" + _AT_SIGN + r"(?:[\p{L}0-9-]+\.)+\p{L}{2,}",
         "<email>",
         ("mail to ann.b+x@mail.example.org bounced", "mail to <email> bounced"),
         gate=_AT,
@@ -911,7 +1039,7 @@ _PEOPLE = (
     ),
     Rule(
         "harmless_prompt",
-        r"(?m)(^|[\s\"'])((?:root|app|runner|jenkins|ubuntu|postgres|node|git)@[A-Za-z0-9._-]+:[ ~/])",
+        r"(?m)(^|[\s\"'])((?:root|app|runner|jenkins|ubuntu|postgres|node|git|user)@[A-Za-z0-9._-]+:[ ~/])",
         KEEP,
         ("root@4f66ad9a0b2e:/app# ls", "root@4f66ad9a0b2e:/app# ls"),
         frame="${1}{}${2}",
@@ -947,9 +1075,19 @@ _PEOPLE = (
         gate=_LOGGED_IN,
     ),
     Rule(
+        "harmless_visitor",
+        r"((?:Failed [pkng][a-z/-]* for|[Ii]nvalid user|from user|[Ff]or user) )((?:root|nobody|postgres"
+        r"|user|name|or|and|is|was|input|id|data|quer(?:y|ies)|messages?|requests?"
+        rf"|info(?:rmation)?|ids|events?|sessions?|records?|content|profiles?|feedback|accounts?|action|stor(?:y|ies)|authentication|access|permissions?|prompts?|agents?|admin|test|settings|experience){B})",
+        KEEP,
+        ("results for user input from 3 tools", "results for user input from 3 tools"),
+        frame="${1}{}${2}",
+        gate=_SELDOM_NAMED,
+    ),
+    Rule(
         "logged_in",
         r"((?:session (?:opened|closed) for user|logon denied(?: for)? user|Accepted [a-z/-]+ for"
-        r"|(?:from|by) (?:authenticating|invalid) user|\) by) )"
+        r"|(?:from|by) (?:authenticating|invalid) user) )"
         rf"[A-Za-z0-9_][^\s\"'`,;:()<>{PRIVATE}]*( from| by|\(uid=|[ ,.]|$)",
         "<user>",
         ("Accepted publickey for annb from port 22", "Accepted publickey for <user> from port 22"),
@@ -957,12 +1095,66 @@ _PEOPLE = (
         gate=_LOGGED_IN,
     ),
     Rule(
+        "visitor",
+        rf"({B}(?:[Ii]nvalid user|[Ff]or user|from user) )[a-z_][A-Za-z0-9._-]*( from [A-Za-z0-9.:-]*[0-9.]"
+        rf"|(?: port)? [0-9]{{1,3}}\.)"
+        rf"|({B}(?:Failed (?:password|publickey|none|keyboard-interactive/pam"
+        rf"|gssapi-with-mic) for(?: invalid user)?) )[A-Za-z_][^\s\"'`,;:()<>{PRIVATE}]*( from )"
+        rf"|({B}su(?:\[[0-9]+\])?: \(to [^\s)]+\) )[a-z_][A-Za-z0-9._-]*( on )",
+        "<user>",
+        ("Invalid user annb from 10.1.2.3", "Invalid user <user> from 10.1.2.x"),
+        frame="${1}${3}${5}{}${2}${4}${6}",
+        gate=_SELDOM_NAMED,
+    ),
+    Rule(
+        "not_in_sudoers",
+        rf"({B}[Uu]ser )[a-z_][a-z0-9._-]*( is not (?:in the sudoers|allowed to (?:execute|run)))",
+        "<user>",
+        ("user annb is not in the sudoers file", "user <user> is not in the sudoers file"),
+        frame="${1}{}${2}",
+        gate=_SELDOM_NAMED,
+    ),
+    Rule(
+        "harmless_file_owner",
+        rf"({_LISTED_FILE})((?:root|daemon|nobody|www-data|nginx|app|node|runner|user|ubuntu|postgres|vscode|jovyan|agent|sandbox|[0-9]+){B})",
+        KEEP,
+        ("-rw-r--r-- 1 root root 17 a", "-rw-r--r-- 1 root root 17 a"),
+        frame="${1}{}${2}",
+        gate=_SELDOM_NAMED,
+    ),
+    Rule(
+        "file_owner",
+        rf"({_LISTED_FILE})[A-Za-z_][A-Za-z0-9._-]*( +)[A-Za-z_][A-Za-z0-9._-]*( +[0-9])",
+        "<user>",
+        ("drwxr-xr-x 2 annb annb 64 src", "drwxr-xr-x 2 <user> <user> 64 src"),
+        frame="${1}{}${2}{}${3}",
+        gate=_SELDOM_NAMED,
+    ),
+    Rule(
         "logged_in_by",
-        r"(sudo(?:\[[0-9]+\])?:\s+|user [^\s(]{1,40} by )[a-z_][A-Za-z0-9._-]*(\s:\s|\(uid=)",
+        r"(sudo(?:\[[0-9]+\])?:\s+|(?:user [^\s(]{1,40}|\)) by )"
+        r"[a-z_][A-Za-z0-9._-]*(\s:\s|\(uid=)",
         "<user>",
         ("sudo: annb : TTY=pts/0", "sudo: <user> : TTY=pts/0"),
         frame="${1}{}${2}",
         gate=_LOGGED_IN,
+    ),
+    Rule(
+        "process_user",
+        rf"({B}e?uid=[0-9]+\()[a-z_][A-Za-z0-9._-]*(\))",
+        "<user>",
+        ("uid=1000(annb) gid=1000(staff)", "uid=1000(<user>) gid=1000(staff)"),
+        frame="${1}{}${2}",
+        gate=_SELDOM_NAMED,
+    ),
+    Rule(
+        "directory_user",
+        rf"({B}(?:uid=|UID=|(?:cn|CN)=))[^\s,=\"'<>{PRIVATE}][^,=\"'<>{PRIVATE}]{{0,60}}(, ?(?:ou|OU|CN)="
+        rf"(?i:people|users|staff|accounts|employees))",
+        "<user>",
+        ("bind uid=annb,ou=people,dc=example failed", "bind uid=<user>,ou=people,dc=example failed"),
+        frame="${1}{}${2}",
+        gate=_SELDOM_NAMED,
     ),
     Rule(
         "windows_user",
@@ -1018,12 +1210,20 @@ _PEOPLE = (
     ),
     Rule(
         "home_mounted",
-        rf"((?:/\.\.|wsl(?:\+|%2B)[A-Za-z0-9.-]+|/Volumes/[^/\r\n]+)/(?:home|Users)/)[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
+        rf"((?:/\.\.|(?:wsl|ssh-remote|(?:dev|attached)-container)(?:\+|%2B)[A-Za-z0-9.%+-]+|//wsl(?:\$|\.localhost)/[A-Za-z0-9.-]+|/Volumes/[^/\r\n]+)/(?:home|Users)/)[^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]+",
         "<user>",
         ("vscode-remote://wsl+ubuntu/home/annb/x", "vscode-remote://wsl+ubuntu/home/<user>/x"),
         frame="${1}{}",
         gate=_HOME,
-        also=r"/\.\./|wsl|/Volumes/",
+        also=r"/\.\./|wsl|ssh-remote|-container|/Volumes/",
+    ),
+    Rule(
+        "mailbox",
+        rf"(/var/(?:spool/)?mail/|/var/spool/cron/(?:crontabs/)?|/run/media/)[a-z_][^/\s\"'<>:;,|*?)(\]\[{PRIVATE}]*",
+        "<user>",
+        ("You have mail in /var/mail/annb now", "You have mail in /var/mail/<user> now"),
+        frame="${1}{}",
+        gate=_SELDOM_NAMED,
     ),
     Rule(
         "home_posix",
@@ -1036,7 +1236,7 @@ _PEOPLE = (
     ),
     Rule(
         "home_windows_spaced",
-        rf"(?i)([a-z]:[\\/]+(?:users|documents and settings)[\\/]+)(?:{_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])"
+        rf"(?i)([a-z]:[\\/]+(?:users|home|documents and settings)[\\/]+)(?:{_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])"
         rf"|(?-i:{_FULL_NAME}){_NAME_END})",
         "<user>",
         ("C:\\Users\\Ann B\\data.csv C:\\Users\\Ann Baker\n", "C:\\Users\\<user>\\data.csv C:\\Users\\<user>\n"),
@@ -1046,7 +1246,7 @@ _PEOPLE = (
     ),
     Rule(
         "home_windows",
-        rf"(?i)([a-z]:[\\/]+(?:users|documents and settings)[\\/]+){_FILE_NAME}",
+        rf"(?i)([a-z]:[\\/]+(?:users|home|documents and settings)[\\/]+){_FILE_NAME}",
         "<user>",
         (r"cd C:\\Users\\annb", r"cd C:\\Users\\<user>"),
         frame="${1}{}",
@@ -1080,13 +1280,31 @@ _PEOPLE = (
         gate=_USER_SAID,
     ),
     Rule(
+        "harmless_quoted_user",
+        rf"({B}(?:{_QUOTED_USER_KEY}|role|Role|ROLE)[ \t]+['\"`])((?i:{_TECHNICAL_USER}|(?:active|inactive"
+        rf"|message|input|prompt|query"
+        r"|data|content|field|name|id|email|profile|session|role|reader|writer|type|created|deleted|updated)['\"`]))",
+        KEEP,
+        ("role 'admin' or user 'root'", "role 'admin' or user 'root'"),
+        frame="${1}{}${2}",
+        gate=rf"(?:{_QUOTED_USER_KEY}|role|Role|ROLE)[ \t]+['\"`]",
+    ),
+    Rule(
+        "harmless_account",
+        r"(AccountName=)([a-z0-9]{3,24}(?:[;&\s\"']|$))",
+        KEEP,
+        ("AccountName=store1;x", "AccountName=store1;x"),
+        frame="${1}{}${2}",
+        gate=_SELDOM_NAMED,
+    ),
+    Rule(
         "quoted_user",
-        rf"({B}(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|(?:role|Role|ROLE)\s+)['\"`])"
+        rf"({B}(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|[ \t]+){_OPEN}|(?:role|Role|ROLE)[ \t]+)['\"`])"
         rf"(?:[A-Za-z0-9.-]{{1,30}}\\{{1,2}})?[^'\"`\\\r\n{PRIVATE}]{{1,80}}",
         "<user>",
         ('authentication failed for user "annb"', 'authentication failed for user "<user>"'),
         frame="${1}{}",
-        gate=rf"(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|\s+){_OPEN}|(?:role|Role|ROLE)\s+)['\"`]",
+        gate=rf"(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|[ \t]+){_OPEN}|(?:role|Role|ROLE)[ \t]+)['\"`]",
     ),
     Rule(
         "harmless_role",
@@ -1139,7 +1357,7 @@ _PEOPLE = (
     ),
     Rule(
         "assigned_owner",
-        rf"({B}{_USER_KEY}=)(?i:[a-z]{{2,20}}[._][a-z][a-z0-9]{{1,24}}|[a-z]{{3,20}}[0-9]{{1,4}}){_WORD_END}",
+        rf"((?:{B}|_){_USER_KEY}=)(?i:[a-z]{{2,20}}[._][a-z][a-z0-9]{{1,24}}|[a-z]{{3,20}}[0-9]{{1,4}}){_WORD_END}",
         "<user>",
         ("account=ann_baker is locked", "account=<user> is locked"),
         frame="${1}{}${2}",
@@ -1185,13 +1403,19 @@ _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _HEX = r"[0-9a-f]{1,4}"
 _DOTTED = r"[0-9]\.[0-9]+\.[0-9]+\.[0-9]"
 _SEPARATED = r"(?i)[:-](?:[0-9a-f]{1,4}[:-]){4}"
+_MAC_DOTTED = r"(?i)\.[0-9a-f]{4}\.[0-9a-f]{4}"
 _NUMBERS = (
     Rule(
         "harmless_ipv4",
-        rf"((?:[A-Za-z_]/|{B}[vV]|[vV]ersion[ =:]*))([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)",
+        rf"((?:^|[\s\"'(;])[A-Z][A-Za-z]+/|{B}[vV]|[vV]ersion[ =:]*)([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)"
+        r"|([A-Za-z_]/|[A-Za-z0-9\]][~=!<>]=|[A-Za-z]-)([0-9]\.[0-9]+\.[0-9]+\.[0-9]+)"
+        r"|(^|[^A-Za-z0-9_.])([0-2](?:\.[0-9]+){4,}|255\.255\.[0-9]+\.0|[0-9]+\.[0-9]+\.[0-9]+\.0/[0-9])",
         KEEP,
-        ("Chrome/126.0.0.0 v1.2.3.4", "Chrome/126.0.0.0 v1.2.3.4"),
-        frame="${1}{}${2}",
+        (
+            "Chrome/126.0.0.0 v1.2.3.4 x==4.8.0.76 db.example/10.1.2.3",
+            "Chrome/126.0.0.0 v1.2.3.4 x==4.8.0.76 db.example/10.1.2.x",
+        ),
+        frame="${1}${3}${5}{}${2}${4}${6}",
         gate=_DOTTED,
     ),
     Rule(
@@ -1220,6 +1444,14 @@ _NUMBERS = (
         gate=_DOTTED,
     ),
     Rule(
+        "host_ipv4",
+        rf"({B}ip-(?:[0-9]{{1,3}}-){{3}})[0-9]{{1,3}}{B}",
+        "x",
+        ("ip-10-1-2-3.ec2.internal down", "ip-10-1-2-x.ec2.internal down"),
+        frame="${1}{}",
+        gate="ip-[0-9]",
+    ),
+    Rule(
         "ipv4",
         rf"(^|[^A-Za-z0-9_.{KEEP}])((?:{_OCTET}\.){{3}}){_OCTET}{B}",
         "x",
@@ -1241,7 +1473,16 @@ _NUMBERS = (
         "<mac>",
         ("mac address aabb.ccdd.0011 down", "mac address <mac> down"),
         frame="${1}{}",
-        gate=r"(?i)\.[0-9a-f]{4}\.[0-9a-f]{4}",
+        gate=_MAC_DOTTED,
+    ),
+    Rule(
+        "mac_bare",
+        rf"{B}[0-9a-fA-F]{{4}}\.[0-9a-fA-F]{{4}}\.[0-9a-fA-F]{{4}}{B}",
+        "<mac>",
+        ("port 001a.2b3c.4d5e down", "port <mac> down"),
+        find=str,
+        needs=("[a-fA-F]", "[0-9]"),
+        gate=_MAC_DOTTED,
     ),
     Rule(
         "ipv6",
@@ -1262,19 +1503,23 @@ _NUMBERS = (
     Rule(
         "iban",
         rf"{B}(?:[A-Z]{{2}}[0-9]{{2}}(?:[ -]?[A-Z0-9]{{4}}){{2,7}}(?:[ -]?[A-Z0-9]{{1,4}})?"
-        rf"|[a-z]{{2}}[0-9]{{2}}(?:[ -][a-z0-9]{{4}}){{2,7}}(?:[ -][a-z0-9]{{1,4}})?){B}",
+        rf"|[a-z]{{2}}[0-9]{{2}}(?:[ -][a-z0-9]{{4}}){{2,7}}(?:[ -][a-z0-9]{{1,4}})?|(?:iban"
+        rf"|IBAN)[\\\"' :=]{{1,5}}[a-z]{{2}}[0-9]{{2}}[a-z0-9]{{11,30}}){B}",
         "<iban>",
         ("to DE89 3704 0044 0532 0130 00 now", "to <iban> now"),
         find=find_iban,
-        gate=rf"{B}(?:[A-Z]{{2}}[0-9]{{2}}[ -]?[A-Z0-9]{{4}}|[a-z]{{2}}[0-9]{{2}}[ -][a-z0-9]{{4}}[ -])",
+        gate=rf"{B}(?:[A-Z]{{2}}[0-9]{{2}}[ -]?[A-Z0-9]{{4}}|[a-z]{{2}}[0-9]{{2}}[ -][a-z0-9]{{4}}[ -]|(?:iban"
+        rf"|IBAN)[\\\"' :=])",
     ),
     Rule(
         "card",
-        rf"(?:^|[^A-Za-z0-9{KEEP}])([2-6](?:[ -]?[0-9]){{12,30}}|[2-6][0-9]{{3}}(?:[._+\s][0-9]{{4}}){{3}}){B}",
+        rf"(?:^|[^A-Za-z0-9{KEEP}]|%(?:B|2[0-9A-F]|3[0-9A-F]))([2-6](?:[ -]?[0-9]){{12,30}}"
+        rf"|[2-6][0-9]{{3}}(?:(?:[._+/\s\x{{2010}}-\x{{2014}}]|  )[0-9]{{4}}){{3}}){B}",
         "<card>",
         ("card 4111 1111 1111 1111 declined", "card <card> declined"),
         find=find_card,
-        gate=r"(?:^|[^A-Za-z0-9])[2-6](?:(?:[ -]?[0-9]){12}|[0-9]{3}[._+\s][0-9]{4}[._+\s][0-9]{4}[._+\s][0-9])",
+        gate=r"(?:^|[^A-Za-z0-9]|%[B23][0-9A-F]?)[2-6](?:(?:[ -]?[0-9]){12}"
+        r"|[0-9]{3}(?:(?:[._+/\s\x{2010}-\x{2014}]|  )[0-9]{4}){2}(?:[._+/\s\x{2010}-\x{2014}]|  )[0-9])",
     ),
     Rule(
         "card_code",
@@ -1301,7 +1546,8 @@ _NUMBERS = (
     ),
     Rule(
         "passport",
-        rf"(?i)({B}passport(?: (?:no|nr|number))?\.?[\\\"']*\s*[:=# ]\s*[\\\"']*)[A-Z]{{0,2}}[0-9][A-Z0-9]{{6,8}}{B}",
+        rf"(?i)({B}passport(?:[ _-]?(?:no|nr"
+        rf"|number))?\.?[\\\"']*\s*[:=# ]\s*[\\\"']*)[A-Z]{{0,2}}[0-9][A-Z0-9]{{6,8}}{B}",
         "<passport>",
         ("passport no: C01X00T47 expired", "passport no: <passport> expired"),
         frame="${1}{}",
@@ -1309,8 +1555,8 @@ _NUMBERS = (
     ),
     Rule(
         "told_ssn",
-        rf"(?i)({B}(?:ssn|social security(?: number| no\.?)?)[\\\"']*[ :=#]*[\\\"']*)[0-9]{{3}}[ -]?[0-9]{{2}}"
-        rf"[ -]?[0-9]{{4}}{B}",
+        rf"(?i)({B}(?:ssn|social security(?: number| no\.?)?)[\\\"']*[ :=#]*[\\\"']*)[0-9]{{3}}[ .-]?[0-9]{{2}}"
+        rf"[ .-]?[0-9]{{4}}{B}",
         "<ssn>",
         ("ssn=123456789 bad", "ssn=<ssn> bad"),
         frame="${1}{}",
@@ -1325,7 +1571,7 @@ _NUMBERS = (
     ),
     Rule(
         "phone_international",
-        r"(^|[^0-9A-Za-z.+])(?:\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?"
+        r"(^|[^0-9A-Za-z.+])(?:(?:\+|%2B)[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?"
         r"(?:[0-9](?:[ .-]?[0-9]{2}){4}|[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4}|[0-9](?:[ -][0-9]{3,4}){2}(?: [0-9]{2})?)"
         rf"|\(\+(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58])\) ?"
         rf"(?:\([0-9]{{1,4}}\) ?|[1-9][0-9]{{0,3}}[ -])"
@@ -1333,7 +1579,7 @@ _NUMBERS = (
         "<phone>",
         ("call +49 30 1234 5678 back", "call <phone> back"),
         frame="${1}{}",
-        gate=r"\+[1-9][0-9 .()-]{6}",
+        gate=r"(?:\+|%2B)[1-9][0-9 .()-]{6}",
     ),
     Rule(
         "phone_told",
@@ -1428,7 +1674,7 @@ _ADDRESSES = (
 _OPAQUE = (
     Rule(
         "opaque",
-        rf"{B}[A-Za-z0-9+/_-]{{32,}}={{0,2}}",
+        rf"{B}(?:SHA256:)?[A-Za-z0-9+/_-]{{32,}}={{0,2}}",
         "<secret:opaque>",
         ("sent Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE here", "sent <secret:opaque> here"),
         gate=r"(?:^|[^A-Za-z0-9+/_-])[a-z0-9+/_-]*[A-Z][A-Za-z0-9+/_-]{16}|[a-z0-9+/_-]{16}[A-Z]",

@@ -115,6 +115,13 @@ def fragments(part):
 
 
 HARMLESS = (
+    "client = OpenAI(api_key=api_key, token=self.token); password = data['password']; token = get_token(user)",
+    '{"error": "invalid password:", "code": 5} password = input("Password: ")',
+    "Access denied (using password: YES), option --password requires an argument",
+    "Authorization: Bearer <token>, credentials=/srv/app/key.json, max_token=4096, eos_token='</s>'",
+    "opencv-python==4.8.0.76 and 1.3.6.1.4.1.311 in 10.0.0.0/8",
+    "msgbatch_01AbCdEfGhIjKlMnOpQrStUv1w2X3y and SHA256:a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0u1V",
+    "thisIsAVeryLongNameOfAFunctionInJava2 role 'admin' required",
     "commit 3a2d08fb415071cc94dd6fcee24cfbdd1fb487dd",
     "task 2a74c742-95b1-433f-81dc-4e9a2006496b cancelled",
     "request req_011CQa1b2c3D4e5F6g7H8i9J and call_a1B2c3D4e5F6g7H8i9J0k1L2",
@@ -228,6 +235,18 @@ FORMS = {
     '{"sessionid": "a1b2c3d4e5f6g7h8i9j0k1"}': '{"sessionid": "<secret:cookie>"}',
     "call (+49) 30 1234567 or (+1) (415) 555-2671": "call <phone> or <phone>",
     "\"approver\": \"ann.baker\", 'assignedTo': 'Ann Baker'": "\"approver\": \"<user>\", 'assignedTo': '<user>'",
+    "**Password:** pw1 and **Port:** 22": "**Password:** <secret> and **Port:** 22",
+    "--password pw1 --host h1": "--password <secret> --host h1",
+    "apiKey:a1B2c3D4e5F6g7H8i9": "apiKey:<secret>",
+    '{"password": "a\\"b1", "n": 3}': '{"password": "<secret>", "n": 3}',
+    "private key 0x" + "a1b2" * 16: "private key <secret>",
+    "SECRET_KEY_BASE=a1B2c3": "SECRET_KEY_BASE=<secret>",
+    "to db.example/10.1.2.3:5432 refused": "to db.example/10.1.2.x:5432 refused",
+    r"\u003cann.b\u0040example.org\u003e": r"\<email>\u003e",
+    "Failed password for annb from 10.1.2.3 port 22": "Failed password for <user> from 10.1.2.x port 22",
+    "/home2/annb/x D:\\home\\annb\\x": "/home2/<user>/x D:\\home\\<user>\\x",
+    "%B4111111111111111^BAKER": "%B<card>^BAKER",
+    "postgres://app:p@s/w:1@db.example/prod": "postgres://<credentials>@db.example/prod",
 }
 """Forms of values that rules were not made for at first, and what becomes of them."""
 
@@ -247,7 +266,7 @@ def test_every_rule_does_what_its_example_says(rule):
 def every_spelling():
     spelt = [planted(spelling, kind)[0] for kind, spelling in CASES]
     texts = [*HARMLESS, *spelt, *(text for rule in RULES for text in rule.example)]
-    texts += ["Authorization: \ue100", "Ann Baker <\ue100>"]
+    texts += ["Authorization: \ue100", "Ann Baker <\ue100>", "mysql://\ue100@b/c@db/prod"]
     return pl.Series([spell(text) for text in texts for spell in (str, str.upper, str.lower, str.title)])
 
 
