@@ -350,7 +350,7 @@ _FLAG_NAME = (
 _FLAG = rf"(?:\s--?|(?:^|[\"'`(=])--){_FLAG_NAME}"
 _PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
 _CODE = (
-    r"(?-i:(?:[a-z_][A-Za-z_.]*(?:\(|\[[\"'a-z])|await\s+[a-z_]|new\s+[A-Z]"
+    r"(?-i:(?:[a-z_][A-Za-z_.]{2,}(?:\(|\[[\"'a-z])|await\s+[a-z_]|new\s+[A-Z]"
     r"|(?:[A-Za-z_]+\.)+[A-Za-z_]*(?:[Pp]assword|[Pp]asswd|[Pp]wd|[Tt]oken|[Ss]ecret|[Kk]ey|[Cc]redentials?)(?:[\s,;)\]}]|$)"
     r"|(?:token|api_?key|(?:[a-z]+_)+(?:password|passwd|pwd|token|secret|key|credentials?)|[a-z]+(?:Password|Token|Secret|Key))(?:[\s;,)]|$)"
     r"|(?:password|secret)[,)]))"
