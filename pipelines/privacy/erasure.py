@@ -42,7 +42,7 @@ _OUT_OF_REACH = (
     "where only rollups of a day are left: counts, times and masked templates of failures",
     "types, sizes and skeletons of inputs that regression cases keep: they name nobody",
     "what people wrote, and what tests told: reasons, names, inputs that reviewers gave, results and their files",
-    "Dagster's storage: examples of executions that a check found, and what was typed into the forms of its jobs",
+    "Dagster's storage: executions and masked templates in its events, what was typed into the forms of its jobs",
 )
 
 _ENDED = """
