@@ -120,6 +120,9 @@ def _tell_certificate(told: Certificate, path: Path) -> None:
     if told.struck_days:
         days = f"{len(told.struck_days):,} of them without all of their raw records"
         out.print(f"{days}: which of the refused records were the user's is not known there.", soft_wrap=True)
+    if told.ended_cases:
+        gone = f"These regression cases went, as others do not fail so often enough: {', '.join(told.ended_cases)}."
+        out.print(gone, style="yellow", soft_wrap=True)
     for day in told.blocked_days:
         out.print(f"{day} is kept back by a check: the rows were taken out of its old data.", style="yellow")
     new = "is new" if told.new_tombstones else "was there"

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipelines.anonymize.gitleaks import GitleaksError, read_gitleaks
-from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file
+from pipelines.anonymize.keys import PseudonymKey, parse_key, read_key_file, refuse_shared_ids
 from pipelines.anonymize.text import Sanitizer
 from pipelines.anonymize.user_rules import ExtraRule
 from pipelines.lake import Lake
@@ -193,8 +193,11 @@ class Settings(BaseSettings):
         return read_key_file(self.pseudonym_key_file)
 
     def read_former_keys(self) -> list[PseudonymKey]:
-        """Return the keys that were used before. Raises KeyProblemError where one is unfit."""
-        return [parse_key(key.get_secret_value(), "former_pseudonym_keys") for key in self.former_pseudonym_keys]
+        """Return the keys that were used before. Raises KeyProblemError where one is unfit, or has another's id."""
+        former = [parse_key(key.get_secret_value(), "former_pseudonym_keys") for key in self.former_pseudonym_keys]
+        has_key = self.pseudonym_key is not None or self.pseudonym_key_file.is_file()
+        refuse_shared_ids([*([self.read_key()] if has_key else []), *former])
+        return former
 
     def read_prices(self) -> PriceBook:
         """Return the price book. Raises ConfigError where the user's own prices cannot be used."""

@@ -2,6 +2,7 @@
 
 import secrets
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def parse_key(text: str, origin: str) -> PseudonymKey:
     if len(secret) < KEY_BYTES:
         raise KeyProblemError(f"the pseudonym key in {origin} needs at least {2 * KEY_BYTES} hex digits")
     return PseudonymKey(key_id, secret)
+
+
+def refuse_shared_ids(keys: Iterable[PseudonymKey]) -> None:
+    """Raise KeyProblemError where keys that differ have one id: nobody could tell which of them made a pseudonym."""
+    secret_of: dict[str, bytes] = {}
+    for key in keys:
+        if secret_of.setdefault(key.id, key.secret) != key.secret:
+            raise KeyProblemError(f"two pseudonym keys have the id `{key.id}`; give the new one an id of its own")
 
 
 def read_key_file(path: Path) -> PseudonymKey:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import yaml
 from pydantic import (
     AfterValidator,
@@ -17,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines.anonymize.text import sanitize_texts
 from pipelines.failures.classify import CATEGORIES, UNKNOWN, Severity
 
 _CATEGORIES = {category.name: category for category in (*CATEGORIES, UNKNOWN)}
@@ -48,7 +50,12 @@ def _listed(entries: object) -> object:
     return () if entries in (None, "") else entries
 
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+def _sanitized(text: str) -> str:
+    """What people write is published as names and reasons, so it is held to the rules for texts of logs."""
+    return str(sanitize_texts(pl.Series([text])).item())
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_sanitized)]
 SignatureId = Annotated[
     str, StringConstraints(strip_whitespace=True, to_lower=True), Field(pattern="^[0-9a-fA-F]{16}$")
 ]

@@ -36,12 +36,26 @@ from pipelines.warehouse.executions import publish_records
 _OUT_OF_REACH = (
     "the sources themselves: delete the user there too; until then the records are read, and dropped, each time",
     "backups, such as those in `<state_dir>/backups`: after a restore run `agentmill erase-user --restored`",
-    "copies of reports and query results that somebody made",
+    "copies of reports, query results and files of regression cases that somebody made",
     "what records of other users say of the user, beyond what sanitizing removes",
     "records that name no user, such as lines of logs without one, and broken records, of which nobody knows whose",
+    "where only rollups of a day are left: counts, times and masked templates of failures",
     "types, sizes and skeletons of inputs that regression cases keep: they name nobody",
-    "Dagster's event log, which names executions as examples of what a check found",
+    "what people wrote, and what tests told: reasons, names, inputs that reviewers gave, results and their files",
+    "Dagster's storage: executions and masked templates in its events, what was typed into the forms of its jobs",
 )
+
+_ENDED = """
+select given.case_id
+from unnest(%s::text[]) as given (case_id)
+where not exists (
+    select
+    from agentmill.regression_cases as held
+    left join agentmill.failure_cluster_signatures as member using (cluster_id)
+    where given.case_id in (held.case_id, 'rc_' || member.signature_id)
+)
+order by given.case_id collate "C"
+"""
 
 
 class Certificate(BaseModel):
@@ -59,6 +73,8 @@ class Certificate(BaseModel):
     """Days without all of their raw records: nobody knows which of the refused records were the users'."""
     blocked_days: list[date] = []
     """Days that a check keeps from being published; the user's rows were taken out of what they keep."""
+    ended_cases: list[str] = []
+    """Regression cases that went: without the users, their failures did not happen often enough to ask for one."""
     out_of_reach: list[str]
 
     @property
@@ -90,6 +106,7 @@ def erase(user_keys: Sequence[str], settings: Settings, lake: Lake, warehouse: W
     )
     keys = (settings.read_key(), *settings.read_former_keys())
     work = _Work(Erased(frozenset(user_keys), keys), settings, lake, warehouse, settings.read_prices(), told)
+    cases = warehouse.read("select case_id from agentmill.regression_cases")["case_id"].to_list()
     days = days_of(warehouse, user_keys) | _erase_raw(work) | _clean_days(work)
     for day in sorted(days):
         _rebuild(day, work)
@@ -97,6 +114,7 @@ def erase(user_keys: Sequence[str], settings: Settings, lake: Lake, warehouse: W
     with warehouse.connect() as connection:
         forget(connection, list(user_keys))
     refresh(warehouse, settings)
+    told.ended_cases = warehouse.read(_ENDED, [cases])["case_id"].to_list()
     write_failure_report(warehouse, settings.reports)
     write_regression_report(warehouse, settings.reports)
     if left := {table: rows for table, rows in count_rows(warehouse, user_keys).items() if rows}:

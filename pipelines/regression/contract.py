@@ -17,7 +17,7 @@ from pipelines.regression.case_file import Case, Retry, Status
 LONGEST_MESSAGE = 2_000
 _TEXTS = ("error_type", "error_message", "stack")
 _MOST_READ = 50_000
-"""Characters of a text; what stands behind them would tell nothing more, and take long."""
+"""Characters of a sanitized text; what stands behind them would tell nothing more, and take long."""
 
 
 class ResultError(Exception):
@@ -87,14 +87,15 @@ def identify_failure(
         {"status": status, "error_type": error_type, "error_message": error_message, "stack": stack},
         schema=dict.fromkeys(("status", *_TEXTS), pl.String),
     )
-    clean = given.with_columns(sanitizer.sanitize(given.select(_TEXTS))[0]).with_columns(text=failure_text())
+    clean = given.with_columns(sanitizer.sanitize(given.select(_TEXTS))[0].select(pl.all().str.head(_MOST_READ)))
+    clean = clean.with_columns(text=failure_text())
     signature = identify(clean["text"], clean["stack"])["signature_id"][0]
     return Failure(str(clean["text"][0])[: LONGEST_MESSAGE // 2], signature)
 
 
 def clean_text(text: str, sanitizer: Sanitizer) -> str:
     """A message that may leave the machine it arose on: sanitized, and of at most 2,000 characters."""
-    sanitized = sanitizer.sanitize_texts(pl.Series([storable(text[:_MOST_READ])], dtype=pl.String))
+    sanitized = sanitizer.sanitize_texts(pl.Series([storable(text)], dtype=pl.String))
     return str(sanitized[0])[:LONGEST_MESSAGE]
 
 
@@ -164,4 +165,4 @@ def _field(result: object, name: str) -> Any:  # noqa: ANN401 - whatever a user'
 
 def _text(value: object) -> str | None:
     """Null stays null, and nothing is null."""
-    return storable("" if value is None else str(value)[:_MOST_READ]) or None
+    return storable("" if value is None else str(value)) or None

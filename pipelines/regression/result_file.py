@@ -247,7 +247,7 @@ def _outcome(case: ET.Element) -> tuple[str, str | None]:
 def _run_of(one: _Told, suite: ET.Element, file: ResultFile) -> Run:
     """The run that a test belongs to; tests of a suite that name no other are one."""
     told = one.properties
-    names = [_short(told.get(name)) for name in ("run_id", "version", "environment")]
+    names = [told.get(name) or None for name in ("run_id", "version", "environment")]
     for run in file.runs:
         if [run.run_id, run.version, run.environment] == names:
             return run
@@ -260,10 +260,6 @@ def _suite_time(suite: ET.Element) -> datetime | None:
         return _in_utc(_TIME.validate_python(suite.get("timestamp")))
     except ValidationError:
         return None
-
-
-def _short(text: str | None) -> str | None:
-    return text[:200] or None if text else None
 
 
 def _properties(element: ET.Element) -> dict[str, str]:

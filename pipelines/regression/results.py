@@ -25,7 +25,6 @@ RESULT_FILES, RESULTS = "regression_result_files", "regression_results"
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _MOST_TOLD = 5
 _LONGEST_NAME = 200
-_MOST_READ = 50_000
 _SUFFIXES = {".json", ".xml"}
 
 
@@ -271,10 +270,10 @@ def _record(connection: psycopg.Connection, file_format: str, reading: _Reading)
 
 
 def _clean(texts: Sequence[str | None], sanitizer: Sanitizer, longest: int) -> list[str | None]:
-    """Texts as they may be kept: sanitized, storable and not too long."""
-    given = pl.Series([None if text is None else storable(text[:_MOST_READ]) for text in texts], dtype=pl.String)
+    """Texts as they may be kept: sanitized, storable and not too long. Cut last: half a secret is not recognised."""
+    given = pl.Series([None if text is None else storable(text) for text in texts], dtype=pl.String)
     return sanitizer.sanitize_texts(given).str.head(longest).to_list()
 
 
 def _file_name(path: Path, sanitizer: Sanitizer) -> str:
-    return str(_clean([path.name[-_LONGEST_NAME:]], sanitizer, _LONGEST_NAME)[0])
+    return str(_clean([path.name], sanitizer, LONGEST_MESSAGE)[0])[-_LONGEST_NAME:]

@@ -14,6 +14,7 @@ from assets import privacy_cli
 from assets.cli import app
 from assets.display import out
 from pipelines.extract import extract
+from pipelines.privacy.erasure import Certificate
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_warehouse
 
@@ -102,6 +103,16 @@ def test_a_user_is_erased_of_one_tenant_only(agentmill, configured, write_log, r
     assert "users without a tenant; there is: --tenant acme" in refused.output
     erased = agentmill("erase-user", "--tenant", "acme", "--json", said="ann@example.org\n")
     assert json.loads(erased.stdout)["raw_records"] == 1
+
+
+def test_cases_that_went_with_a_user_are_told(agentmill, configured, monkeypatch):
+    def erase(user_keys, *_):
+        told = {"erased_at": datetime.now(UTC), "new_tombstones": user_keys, "published_rows": {}, "out_of_reach": []}
+        return Certificate(user_keys=user_keys, ended_cases=["rc_0123456789abcdef"], **told)
+
+    monkeypatch.setattr(privacy_cli, "erase", erase)
+    told = agentmill("erase-user", said="ann").stdout
+    assert "These regression cases went, as others do not fail so often enough: rc_0123456789abcdef." in told
 
 
 def test_what_is_old_is_planned_and_then_dropped(agentmill, configured, write_log, record):

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from conftest import DAY, KEY_TEXT, MAPPING, checksums
 
+from pipelines.anonymize.text import DEFAULT
 from pipelines.clean import CLEAN_EXECUTIONS, QUARANTINED, clean, clean_records
 from pipelines.extract import RawReceipt, extract, find_dirty_days
 from pipelines.failures import publish_clusters
@@ -23,7 +24,8 @@ from pipelines.privacy.erasure import erase
 from pipelines.privacy.published import count_rows, strike_rows
 from pipelines.privacy.retention import retain
 from pipelines.publication import publish_day
-from pipelines.regression import publish_candidates
+from pipelines.regression import publish_candidates, refresh
+from pipelines.regression.reviews import Review, review_candidate
 from pipelines.settings import LegacySettings, RetentionSettings, parse_settings
 from pipelines.sources.files import FileReading, list_files
 from pipelines.tombstones import NOBODY, Erased, pseudonyms_of, read_erased, write_tombstones
@@ -362,6 +364,33 @@ def test_activity_without_executions_goes_too(world):
     )
     assert signatures.rows() == [(True, [], [])] * 2
     assert world.warehouse.read("select * from agentmill.agent_metrics_daily order by day").equals(before)
+
+
+def test_a_case_that_only_the_user_asked_for_goes_and_the_certificate_says_so(world):
+    struck = [
+        {**records_of(DAYS[1], user, 1)[1], "id": f"{user}-again-{n}"} for user in ("ann", "bob") for n in range(2)
+    ]
+    world.write("app", DAYS[1], *records_of(DAYS[1], "ann", 3), *records_of(DAYS[1], "bob", 5), *struck)
+    world.run()
+    reviews = [
+        Review(candidate, "approve", "kim", "it is bad", fixture={"query": words})
+        for candidate, words in world.warehouse.read(
+            "select candidate_id, sample_message from agentmill.regression_candidates "
+            "join agentmill.failure_clusters using (cluster_id)"
+        ).rows()
+    ]
+    for review in reviews:
+        review_candidate(world.warehouse, review, DEFAULT)
+    refresh(world.warehouse, world.settings)
+    cases = {review.candidate_id: "ann" in review.fixture["query"] for review in reviews}
+    assert sorted(cases.values()) == [False, True]
+    told = world.erase()
+    assert told.ended_cases == [case for case, is_hers in cases.items() if is_hers]
+    (left,) = world.settings.cases.iterdir()
+    assert not re.search(r"\bann\b", left.read_text())
+    kept = world.warehouse.read("select count(*) from agentmill.candidate_reviews where fixture::text like '%ann%'")
+    assert kept.item() == 1
+    assert any("inputs that reviewers gave" in place for place in told.out_of_reach)
 
 
 def test_transactions_of_an_older_application_stay_away(world, postgres, tmp_path):

@@ -158,6 +158,12 @@ def read(tmp_path):
     return read
 
 
+def test_names_and_reasons_are_sanitized(read):
+    told = read(YAML.replace("Full disk", "disk of ann@example.org").replace("nightly", "password=hunter2xyz"))
+    assert told.rename[0].name == "disk of <email>"
+    assert told.category[0].reason == "password=<secret>"
+
+
 def test_a_file_of_overrides_is_read_and_an_id_of_digits_stays_one(read):
     told = read(YAML)
     assert told.apart[0].signature == "1234567890123456"

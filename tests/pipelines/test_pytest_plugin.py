@@ -1,4 +1,6 @@
+import base64
 import json
+import random
 import re
 import subprocess
 import sys
@@ -11,8 +13,10 @@ import pytest
 from conftest import REPOSITORY
 from regression_builders import CASE_ID, HOSTILE, build_case, run_pytest
 
+from pipelines.anonymize.text import DEFAULT
 from pipelines.failures.fingerprint import identify
 from pipelines.regression.case_file import write_cases
+from pipelines.regression.contract import clean_text, identify_failure
 from pipelines.regression.result_file import parse_results
 from pipelines.settings import load_settings
 
@@ -275,6 +279,14 @@ def test_rules_of_the_user_make_the_texts_and_signatures_of_the_warehouse(projec
     project.write(agent("pass").replace("    return run", '    raise OSError("for Meyer")'))
     _, _, results = project.results(*arguments)
     assert ("Meyer" in results["contract", 1]["message"]) == (not is_same)
+
+
+def test_a_secret_far_behind_in_a_message_leaves_no_half():
+    image = base64.b64encode(random.Random(1).randbytes(40_000)).decode()
+    message = f"{image[:49_980]} sk-ant-api03-{'a1B2' * 24}"
+    failure = identify_failure("failed", "OSError", message, message, DEFAULT)
+    assert clean_text(message, DEFAULT) == "<secret:opaque> <secret:anthropic>"
+    assert "a1B2" not in failure.text
 
 
 def test_a_configuration_that_cannot_be_used_is_told(project):

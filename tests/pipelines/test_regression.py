@@ -1,11 +1,14 @@
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+import psycopg
 import pytest
 from conftest import as_frame, enter_day
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import sql
 
 from pipelines.anonymize.text import DEFAULT
 from pipelines.execution import EXECUTION
@@ -18,6 +21,7 @@ from pipelines.failures import (
     signature_facts,
 )
 from pipelines.failures.classify import CATEGORIES
+from pipelines.failures.decisions import decide
 from pipelines.failures.derived import CLUSTER_SIGNATURES
 from pipelines.publication import publish_derived
 from pipelines.regression import publish_candidates
@@ -26,6 +30,8 @@ from pipelines.regression.priority import prioritise
 from pipelines.regression.reviews import REVIEW, Review, ReviewError, read_reviews, review_candidate
 from pipelines.regression.strikes import STRIKES, WINDOW, find_strike
 from pipelines.settings import FailureSettings
+from pipelines.warehouse.dictionary import load_dictionary
+from pipelines.warehouse.roles import ANALYST, ONCALL
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 END = START + timedelta(days=50)
@@ -479,6 +485,30 @@ def test_keys_long_numbers_and_names_of_people_are_sanitized(struck):
         "<email> 3": {"card": "<card>", "same": "<card>", "sum": 123456789012, "n": 1.5},
         "<email> 2": True,
     }
+
+
+def test_what_people_write_is_read_by_nobody_who_may_not_read_texts(struck):
+    (candidate,) = publish_candidates(struck)["candidate_id"]
+    for action in ("approve", "reopen"):
+        review_candidate(
+            struck, Review(candidate, action, "kim", "as the quokka said", fixture={"a": "quokka"}), DEFAULT
+        )
+    decide(struck, candidate.removeprefix("rc_"), "mute", "kim", "for the quokka")
+    publish_clusters(struck)
+    publish_candidates(struck)
+    told = {ANALYST: [], ONCALL: []}
+    for role, found in told.items():
+        with struck.connect() as connection:
+            connection.execute(f"set role {role}")
+            for relation in load_dictionary().relations.values():
+                for column in relation.columns:
+                    place = sql.Identifier(relation.schema, relation.name)
+                    question = sql.SQL("select 1 from {} where {}::text like '%quokka%'")
+                    with contextlib.suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                        if connection.execute(question.format(place, sql.Identifier(column))).fetchall():
+                            found.append(f"{relation.name}.{column}")
+    assert told[ANALYST] == []
+    assert {"regression_candidates.gates", "failure_states.reason"} < {*told[ONCALL]}
 
 
 def test_a_catalogue_of_generation_failures_knows_six_categories(warehouse):

@@ -1,5 +1,7 @@
+import base64
 import json
 import os
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -174,6 +176,17 @@ def test_texts_are_sanitized_and_stay_text(warehouse, imported, tmp_path):
 def test_long_messages_are_cut(warehouse, imported):
     imported(content(result(message="long " * 5_000)))
     assert len(rows(warehouse)[0]["message"]) == 2_000
+
+
+def test_a_secret_where_a_text_is_cut_leaves_no_half(warehouse, imported, tmp_path):
+    image = base64.b64encode(random.Random(1).randbytes(40_000)).decode()
+    message = f"{image[:49_980]} {SECRET}"
+    name = f"{'-' * 180} {SECRET}"
+    path = tmp_path / f"{SECRET} {'-' * 95}.json"
+    path.write_text(json.dumps(content(result(message=message))))
+    import_results(warehouse, [path])
+    imported(junit(ours(run_id=name, version=name, environment=name)))
+    assert "a1B2" not in json.dumps([rows(warehouse), files(warehouse)], default=str)
 
 
 def ours(part="contract", outcome="fail", **overrides):

@@ -1,3 +1,4 @@
+import contextlib
 import re
 from pathlib import Path
 
@@ -171,6 +172,11 @@ def test_former_keys_and_retention_are_told_what_is_wrong_with_them(monkeypatch)
     monkeypatch.setenv("OLD_KEY", "k0:ab")
     with pytest.raises(KeyProblemError, match="former_pseudonym_keys needs at least 64 hex digits"):
         parse_settings(listed, Path("f")).read_former_keys()
+    monkeypatch.setenv("OLD_KEY", "k1:" + "ab" * 32)
+    for digits, refused in (("ab", False), ("cd", True)):
+        settings = parse_settings(f"pseudonym_key: k1:{digits * 32}\n{listed}", Path("f"))
+        with pytest.raises(KeyProblemError, match=r"two .* have the id `k1`") if refused else contextlib.nullcontext():
+            settings.read_former_keys()
     assert problems("retention: {raw_day: 3}")[0].startswith(
         "line 1: retention.raw_day: this key is unknown; did you mean `raw_days`?"
     )
