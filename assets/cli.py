@@ -47,6 +47,7 @@ from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.clean.preview import count_inputs, preview
+from pipelines.clean.stale import find_stale_days
 from pipelines.extract import ExtractionError, accept, find_dirty_days, tell
 from pipelines.failures.overrides import OverridesError
 from pipelines.failures.overview import count_urgent
@@ -413,6 +414,10 @@ def _dirty_days(
             all_seen = False
             continue
         found += [(day, name, one.reason, one.needs_consent and not accept_missing) for day, one in dirty.items()]
+    known = {(day, name) for day, name, _, _ in found}
+    stale = find_stale_days(list(settings.sources.values()), lake, since, now)
+    again = "read before, and not cleaned since"
+    found += [(day, name, again, False) for day in stale for name in stale[day] if (day, name) not in known]
     if tell:
         rows = [
             (day, name, reason + ("; left alone without --accept-missing" if is_left else ""))
