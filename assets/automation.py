@@ -87,10 +87,10 @@ def nightly_access_audit(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
 
 @dg.sensor(job=daily_pipeline, minimum_interval_seconds=900, default_status=dg.DefaultSensorStatus.RUNNING)
 def late_data(mill: Mill) -> dg.SensorResult:
-    """Days before today whose source has changed since they were run (late, moved or corrected records), or was read
-    and not cleaned, as by a run that failed half-way.
+    """Days before today whose source has changed since they were run: late, moved or corrected records.
 
-    Older days that were never run are left to whoever wants them: `agentmill run --dirty`, or a backfill.
+    And days that were read and not cleaned since, as by a run that failed half-way. Older days that were never run are
+    left to whoever wants them: `agentmill run --dirty`, or a backfill.
     """
     now = datetime.now(UTC)
     found: dict[date, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Which days were read anew and not cleaned since: the run ended before, or another source of theirs could not be read."""
+"""Which days were read anew and not cleaned since: the run ended before, or another of their sources failed."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -12,8 +12,9 @@ from pipelines.sources.source import Source
 def find_stale_days(sources: Sequence[Source], lake: Lake, since: date, read_before: datetime) -> dict[date, list[str]]:
     """The days from `since` on whose clean rows are older than what was read of some sources, with those sources.
 
-    What was read at `read_before` or later is left alone: a run may be about to clean it. Days before the first clean one are left alone: retention may have dropped them. So are days that were cleaned by a
-    version which did not keep what they were made of.
+    What was read at `read_before` or later is left alone: a run may be about to clean it. So are days before the
+    first clean one, which retention may have dropped, and days cleaned by a version that did not keep what they are
+    made of.
     """
     cleaned = lake.days(CLEAN_EXECUTIONS)
     first = max(since, cleaned[0]) if cleaned else since
