@@ -18,6 +18,7 @@ from typing import Annotated
 import polars as pl
 import psycopg
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from assets.candidates_cli import candidates_app
 from assets.cases_cli import cases_app
@@ -63,7 +64,7 @@ from pipelines.settings import (
     load_settings,
 )
 from pipelines.sources.kinds import AnySource
-from pipelines.warehouse import OutdatedSchemaError, open_for_reading, open_warehouse
+from pipelines.warehouse import NothingHereError, OutdatedSchemaError, open_for_reading, open_warehouse
 from pipelines.warehouse.executions import DayAccount, account
 from pipelines.warehouse.publish import sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
@@ -97,26 +98,36 @@ def main() -> None:
     """Run the command line. What a person can mend is told in a sentence, without a trace."""
     try:
         app()
-    except (ConfigError, KeyProblemError, OutdatedSchemaError, OverridesError) as error:
+    except (ConfigError, KeyProblemError, NothingHereError, OutdatedSchemaError, OverridesError) as error:
         err.print(str(error), style="red", soft_wrap=True)
         sys.exit(WRONG)
-    except psycopg.Error as error:
-        err.print(f"The warehouse refused: {_refusal(error)}", style="red", soft_wrap=True)
-        if isinstance(error, psycopg.errors.InsufficientPrivilege):
-            err.print(
-                "Name the columns you need; `*` asks for all. `agentmill roles apply --dry-run` shows who reads what; "
-                "--role chooses one of yours.",
-                soft_wrap=True,
-            )
+    except (psycopg.Error, DBAPIError) as error:
+        refused = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(refused, psycopg.Error):
+            raise
+        err.print(f"The warehouse refused: {_refusal(refused)}", style="red", soft_wrap=True)
+        sys.exit(FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        err.print(f"{error.filename} cannot be used: {error.strerror}", style="red", soft_wrap=True)
         sys.exit(FAILED)
 
 
 def _refusal(error: psycopg.Error) -> str:
-    """What the database says, with its place in the question and its hint. Never details, which may quote rows."""
-    said = str(error).splitlines()
-    places = [line for line in said[1:3] if said[1].startswith("LINE ")] if len(said) > 1 else []
-    hint = error.diag.message_hint
-    return "\n".join([said[0], *places, *([hint] if hint else [])])
+    """What the database says, with its place in the question and what helps. Never details, which may quote rows."""
+    said = str(error).splitlines() or [type(error).__name__]
+    told = said[:3] if said[1:] and said[1].startswith("LINE ") else said[:1]
+    if error.diag.message_hint:
+        told.append(error.diag.message_hint)
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        told.append(
+            "Name the columns you need; `*` asks for all. `agentmill roles apply --dry-run` shows who reads what; "
+            "--role chooses one of yours."
+        )
+    if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
+        told.append("`database_url` (or AGENTMILL_DATABASE_URL) says where it is.")
+    return "\n".join(told)
 
 
 @app.callback()

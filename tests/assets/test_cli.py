@@ -243,6 +243,31 @@ def asked_when_up(process, port, query):
     raise AssertionError("the UI ended by itself")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["status"], "`database_url` (or AGENTMILL_DATABASE_URL) says where it is."),
+        (["run"], "`database_url` (or AGENTMILL_DATABASE_URL) says where it is."),
+        (["demo", "--dir", "agentmill.yaml/demo"], "agentmill.yaml/demo cannot be used: Not a directory"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_what_cannot_be_reached_or_written_is_told_in_a_sentence(agentmill, configured, words, told):
+    done = agentmill(*words, AGENTMILL_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/x")
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_asking_in_a_folder_of_something_else_says_so_and_leaves_nothing_behind(agentmill, tmp_path):
+    for words in (["status"], ["queries", "failing_now"], ["failures", "list"]):
+        told = agentmill(*words)
+        assert told.returncode == 2
+        assert told.stderr.startswith("There is no agentmill.yaml and no .agentmill in ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_dev_ends_with_a_sentence_where_its_port_is_taken(agentmill, configured):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         told = agentmill("dev", "--port", f"{taken.getsockname()[1]}")
