@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.resources import Mill
 from pipelines.anonymize.errors import describe_error
+from pipelines.clean.stale import find_stale_days
 from pipelines.extract import ExtractionError, find_dirty_days
 
 log = logging.getLogger(__name__)
@@ -15,6 +16,9 @@ _MAX_RUNTIME = {"dagster/max_runtime": str(6 * 3600)}
 
 _MOST_LATE_DAYS = 30
 """Runs that one look at the sources may ask for; the next look asks for the others."""
+
+_CLEANED_WITHIN = timedelta(hours=1)
+"""What was read longer ago and is not clean belongs to a run that failed or was stopped."""
 
 _audit = dg.AssetSelection.assets("access_audit")
 _everything = dg.AssetSelection.all() - dg.AssetSelection.groups("retention") - _audit
@@ -85,7 +89,8 @@ def nightly_access_audit(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
 def late_data(mill: Mill) -> dg.SensorResult:
     """Days before today whose source has changed since they were run: late, moved or corrected records.
 
-    Older days that were never run are left to whoever wants them: `agentmill run --dirty`, or a backfill.
+    And days that were read and not cleaned since, as by a run that failed half-way. Older days that were never run are
+    left to whoever wants them: `agentmill run --dirty`, or a backfill.
     """
     now = datetime.now(UTC)
     found: dict[date, list[str]] = {}
@@ -99,6 +104,11 @@ def late_data(mill: Mill) -> dg.SensorResult:
             is_recent = now.date() - day <= timedelta(days=source.lookback_days)
             if day < now.date() and not dirty.needs_consent and (is_recent or not dirty.is_new):
                 found.setdefault(day, []).append(f"{source.name} {dirty.state}")
+    sources = list(mill.settings.sources.values())
+    stale = find_stale_days(sources, mill.lake, mill.settings.start_date, now - _CLEANED_WITHIN)
+    for day, names in stale.items():
+        if day < now.date():
+            found.setdefault(day, []).extend(f"{name} not cleaned" for name in names)
     # At most once an hour for the same state: a run may fail, and is asked for again.
     requests = [
         dg.RunRequest(run_key=f"late-{day}-{now:%Y-%m-%dT%H}-{found[day]}", partition_key=day.isoformat())

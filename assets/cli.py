@@ -3,9 +3,11 @@
 Exit codes: 0 done, 1 something failed, 2 the command or the configuration is wrong, 3 done but a day is blocked.
 """
 
+import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ from typing import Annotated
 import polars as pl
 import psycopg
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from assets.candidates_cli import candidates_app
 from assets.cases_cli import cases_app
@@ -48,6 +51,7 @@ from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import KeyProblemError, write_key_file
 from pipelines.clean import CLEAN_EXECUTIONS
 from pipelines.clean.preview import count_inputs, preview
+from pipelines.clean.stale import find_stale_days
 from pipelines.extract import ExtractionError, accept, find_dirty_days, tell
 from pipelines.failures.fingerprint import RULES_VERSION
 from pipelines.failures.overrides import OverridesError
@@ -62,7 +66,7 @@ from pipelines.settings import (
     load_settings,
 )
 from pipelines.sources.kinds import AnySource
-from pipelines.warehouse import OutdatedSchemaError, open_for_reading, open_warehouse
+from pipelines.warehouse import NothingHereError, OutdatedSchemaError, open_for_reading, open_warehouse
 from pipelines.warehouse.executions import DayAccount, account
 from pipelines.warehouse.publish import sweep_staging
 from pipelines.warehouse.query import ask, write_csv, write_json
@@ -92,17 +96,36 @@ def main() -> None:
     """Run the command line. What a person can mend is told in a sentence, without a trace."""
     try:
         app()
-    except (ConfigError, KeyProblemError, OutdatedSchemaError, OverridesError) as error:
+    except (ConfigError, KeyProblemError, NothingHereError, OutdatedSchemaError, OverridesError) as error:
         err.print(str(error), style="red", soft_wrap=True)
         sys.exit(WRONG)
-    except psycopg.Error as error:
-        err.print(f"The warehouse refused: {str(error).splitlines()[0]}", style="red", soft_wrap=True)
-        if isinstance(error, psycopg.errors.InsufficientPrivilege):
-            err.print(
-                "`agentmill roles apply --dry-run` shows what each role reads; --role chooses one of yours.",
-                soft_wrap=True,
-            )
+    except (psycopg.Error, DBAPIError) as error:
+        refused = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(refused, psycopg.Error):
+            raise
+        err.print(f"The warehouse refused: {_refusal(refused)}", style="red", soft_wrap=True)
         sys.exit(FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        err.print(f"{error.filename} cannot be used: {error.strerror}", style="red", soft_wrap=True)
+        sys.exit(FAILED)
+
+
+def _refusal(error: psycopg.Error) -> str:
+    """What the database says, with its place in the question and what helps. Never details, which may quote rows."""
+    said = str(error).splitlines() or [type(error).__name__]
+    told = said[:3] if said[1:] and said[1].startswith("LINE ") else said[:1]
+    if error.diag.message_hint:
+        told.append(error.diag.message_hint)
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        told.append(
+            "Name the columns you need; `*` asks for all. `agentmill roles apply --dry-run` shows who reads what; "
+            "--role chooses one of yours."
+        )
+    if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
+        told.append("`database_url` (or AGENTMILL_DATABASE_URL) says where it is.")
+    return "\n".join(told)
 
 
 def _tell_version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
@@ -193,9 +216,12 @@ def preview_source(
         samples = json.loads(sample.write_json())
         print_json({"inputs": seen.inputs, "records": seen.records, "problems": seen.problems, "sample": samples})
         return
-    out.print(f"{seen.records:,} records read of {seen.inputs} inputs: {seen.rows.height:,} {source.records}.")
+    inputs = f"{seen.inputs} input{'s' * (seen.inputs != 1)}"
+    out.print(f"{seen.records:,} records read of {inputs}: {seen.rows.height:,} {source.records}.")
     values = [[column, *("" if value is None else value for value in sample[column].to_list())] for column in known]
-    out.print(sheet("Sample", ["column", *(str(number) for number in range(1, sample.height + 1))], values))
+    columns = ["column", *(str(number) for number in range(1, sample.height + 1))]
+    if sample.height:
+        out.print(sheet("Sample", columns, values, is_list=False))
     for problem in seen.problems:
         out.print(f"- {problem}", style="yellow", soft_wrap=True)
     if not seen.problems:
@@ -239,8 +265,10 @@ def run(
     end = parse_day(last) if last else today if dirty else start
     if not settings.sources:
         stop("There is nothing to run: add a source to agentmill.yaml, or try `agentmill demo`.")
-    if not settings.start_date <= start <= end <= today:
-        stop(f"The days {start} to {end} are no range between `start_date` ({settings.start_date}) and today.")
+    if start > end:
+        stop(f"The first day, {start}, is after the last, {end}.")
+    if start < settings.start_date or end > today:
+        stop(f"The days {start} to {end} are not all between `start_date` ({settings.start_date}) and today ({today}).")
     days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
     all_seen = True
     if dirty:
@@ -350,6 +378,7 @@ def dev(
     settings.read_key()
     settings.read_prices()
     settings.read_sanitizer()
+    _refuse_taken(host, port)
     open_warehouse(settings)
     prepare_home(settings)
     if (config := find_config()) is not None:
@@ -373,6 +402,16 @@ def dev(
         signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
         signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
         raise typer.Exit(process.wait())
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """End where nothing can listen at the port: Dagster would tell it among its own lines, and go."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        taken = f"Nothing can listen at {host}:{port} ({error.strerror})"
+        stop(f"{taken}: end what does, or choose another port with --port.", FAILED)
 
 
 @app.command(rich_help_panel=_BEGIN)
@@ -429,6 +468,10 @@ def _dirty_days(
             all_seen = False
             continue
         found += [(day, name, one.reason, one.needs_consent and not accept_missing) for day, one in dirty.items()]
+    known = {(day, name) for day, name, _, _ in found}
+    stale = find_stale_days(list(settings.sources.values()), lake, since, now)
+    again = "read before, and not cleaned since"
+    found += [(day, name, again, False) for day in stale for name in stale[day] if (day, name) not in known]
     if tell:
         rows = [
             (day, name, reason + ("; left alone without --accept-missing" if is_left else ""))
@@ -460,7 +503,8 @@ def _run(settings: Settings, days: Sequence[date], *, accept_missing: bool = Fal
 
 
 def _tell_accounts(accounts: list[DayAccount]) -> None:
-    out.print(accounts_table(accounts))
+    if accounts:
+        out.print(accounts_table(accounts))
     _tell_kept_back([one for one in accounts if not one.is_published])
     watched: dict[str, list[str]] = {}
     for one in accounts:
@@ -472,9 +516,17 @@ def _tell_accounts(accounts: list[DayAccount]) -> None:
 
 
 def _tell_kept_back(kept_back: list[DayAccount]) -> None:
-    for one in kept_back:
-        why = "; ".join(one.blocked_by) or "its publication has not run"
-        out.print(f"{one.day} keeps its old data: {why}", style="red", soft_wrap=True)
+    """Which days keep their old data, why, and what to do; days in a row that share the reason take one line."""
+    for why, same in itertools.groupby(
+        kept_back, lambda one: "; ".join(one.blocked_by) or "its publication has not run"
+    ):
+        days = [one.day for one in same]
+        told = f"{days[0]} keeps its" if len(days) == 1 else f"{days[0]} to {days[-1]} ({len(days)} days) keep their"
+        out.print(f"{told} old data: {why}", style="red", soft_wrap=True)
+    if kept_back:
+        out.print(
+            'docs/operations.md, "At 3 a.m.", tells what each check means and what to do about it.', soft_wrap=True
+        )
 
 
 def _tell_findings(settings: Settings, config: Path) -> None:

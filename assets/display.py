@@ -7,9 +7,10 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal, NoReturn
 from zoneinfo import available_timezones
 
@@ -49,7 +50,22 @@ Zone = Annotated[
     ),
 ]
 
-out = Console(highlight=False, markup=False)
+_PIPE_WIDTH = 250
+"""Characters in a line of a table that a file or another program reads: a row is a line there, as far as it goes."""
+_WHOLE = 29
+"""Characters of an instant: cells up to this width are not broken into lines, wider ones down to `_NARROWEST`."""
+_NARROWEST = 24
+_GAP = 2
+_IDS = {"id", "case_id"}
+"""Columns that are not broken, however narrow it gets."""
+
+
+def _width() -> int | None:
+    """How wide tables may be; None for the width of the terminal."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+
+
+out = Console(highlight=False, markup=False, width=_width())
 err = Console(stderr=True, highlight=False, markup=False)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 told = logging.getLogger("assets.progress")
@@ -74,23 +90,88 @@ def print_json(content: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(content, default=str, indent=1) + "\n")
 
 
-def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> Group:
-    """A table below its title, with its numbers to the right. Ids are not broken, however narrow it gets."""
-    table = Table(header_style="dim", box=None, pad_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column in numbers else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in {"id", "case_id"})
-    for row in rows:
-        cells = zip(columns, row, strict=True)
-        table.add_row(*(Text(_shown(value, is_number=column in numbers)) for column, value in cells))
+def sheet(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    numbers: Sequence[str] = (),
+    *,
+    is_list: bool = True,
+) -> Group:
+    """A table below its title, with its numbers to the right. Names of columns and long texts may be broken into lines.
+
+    Where the terminal is too narrow even so, the rows of a list stand one below the other.
+    """
+    is_count = [column in numbers for column in columns]
+    cells = [[_shown(*cell) for cell in zip(row, is_count, strict=True)] for row in rows]
+    held = [max((len(row[at]) for row in cells), default=0) for at in range(len(columns))]
+    is_whole = [column in _IDS or (is_list and width <= _WHOLE) for column, width in zip(columns, held, strict=True)]
+    needed = [width if whole else min(width, _NARROWEST) for width, whole in zip(held, is_whole, strict=True)]
+    names = list(columns)
+    if is_list and not _fits(names, needed):
+        names = [_broken(column, width) for column, width in zip(columns, needed, strict=True)]
+        if not _fits(names, needed):
+            return Group(Text(title, style="bold"), *(_facts(columns, row) for row in cells))
+    table = Table(header_style="dim", box=None, pad_edge=False, show_header=any(columns))
+    for at, name in enumerate(names):
+        is_number = is_count[at] or _are_numbers(row[at] for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=is_whole[at])
+    for row in cells:
+        table.add_row(*map(Text, row))
     return Group(Text(title, style="bold"), table)
 
 
-def _shown(value: object, *, is_number: bool) -> str:
+def _fits(names: Sequence[str], needed: Sequence[int]) -> bool:
+    """Whether columns of these names, for cells of these widths, stand side by side in one line."""
+    widths = [max(width, *map(len, name.split("\n"))) for name, width in zip(names, needed, strict=True)]
+    return sum(widths) + _GAP * (len(widths) - 1) <= out.width
+
+
+def _broken(name: str, width: int) -> str:
+    """The name of a column in lines of this width, as far as its words allow that."""
+    lines = [""]
+    for word in re.findall(r"[^_ ]*[_ ]?", name):
+        if lines[-1] and len((lines[-1] + word).rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _facts(columns: Sequence[str], row: Sequence[str]) -> Table:
+    """One row of a list, a line for each of its columns, and an empty line after it."""
+    table = Table.grid(padding=(0, _GAP, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for fact in zip(columns, row, strict=True):
+        table.add_row(*map(Text, fact))
+    table.add_row("")
+    return table
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    """Whether there are numbers, and beside them only what is empty."""
+    kinds = {type(value) for value in values if value is not None and value != ""}
+    return bool(kinds) and kinds <= {int, float, Decimal}
+
+
+def _shown(value: object, is_count: bool) -> str:  # noqa: FBT001 - goes with a cell
     """A value as a person reads it: thousands apart in columns of counts, and no control characters of a log."""
-    return (
-        f"{value:,}" if is_number and isinstance(value, int) else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
-    )
+    if is_count and isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, bool | list | dict):
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    elif isinstance(value, datetime):
+        text = _moment(value)
+    else:
+        text = str(value)
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _moment(at: datetime) -> str:
+    """An instant without the zeros that say nothing, as in 2026-03-10 08:05:06.122+00."""
+    unit = "microseconds" if at.microsecond % 1000 else "milliseconds" if at.microsecond else "seconds"
+    text = at.isoformat(" ", unit)
+    return text if at.tzinfo is None else text.removesuffix(":00")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from assets.display import AsJson, out, parse_day, print_json, sheet, stop
 from assets.entering import derive_anew
 from pipelines.failures.decisions import Action, DecisionError, decide
 from pipelines.failures.overview import BY_URGENCY, failure_states, find_failures, list_failures, tell_failure
+from pipelines.report.failures import describe_difference
 from pipelines.settings import load_settings
 from pipelines.warehouse import open_for_reading
 from pipelines.warehouse.connection import Warehouse
@@ -59,6 +60,7 @@ def show_failure(failure: Failure, *, as_json: AsJson = False) -> None:
         ("kind", f"{told['category']} ({told['severity']}, {told['fault_domain']})"),
         ("happened", f"{told['occurrence_count']:,} times, {told['user_count']:,} users, trend {told['trend']}"),
         ("seen", f"{_minute(told['first_seen_at'])} to {_minute(told['last_seen_at'])} UTC"),
+        *[("different", describe_difference(one)) for one in told["differences"]],
         ("agents", ", ".join(told["agent_ids"])),
         ("versions", ", ".join(told["agent_versions"])),
         ("executions", ", ".join(told["sample_execution_ids"])),

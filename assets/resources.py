@@ -13,6 +13,8 @@ import psycopg
 from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.text import Sanitizer
+from pipelines.clean import StaleRawError
+from pipelines.extract import ExtractionError
 from pipelines.lake import Lake
 from pipelines.pricing.book import PriceBook
 from pipelines.settings import Settings, load_settings
@@ -82,6 +84,8 @@ def guarded(body: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
             return body(*args, **kwargs)
         except (dg.Failure, dg.DagsterError):
             raise
+        except (ExtractionError, StaleRawError) as error:
+            raise dg.Failure(describe_error(error).splitlines()[0], allow_retries=False) from None
         except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - whatever it is, it is told safely
             raise dg.Failure(describe_error(error), allow_retries=isinstance(error, _PASSING)) from None
 

@@ -59,7 +59,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"line {self.line}: " if self.line else ""
-        return f"{place}{self.where}: {self.what}. {self.fix}"
+        return f"{place}{self.where}: {self.what}{'' if self.what.endswith('?') else '.'} {self.fix}"
 
 
 class ConfigError(Exception):

@@ -91,6 +91,8 @@ class CleanReceipt(Receipt):
     sources: list[SourceCount]
     others: dict[str, list[Part]] = Field(default_factory=dict)
     quarantine: list[Part]
+    made_of: dict[str, str] = Field(default_factory=dict)
+    """What had been read of each source; empty for days of an older version."""
 
     @property
     def content(self) -> list[str]:
@@ -136,9 +138,10 @@ def clean(  # noqa: PLR0913 - what a day is a function of
     erased = read_erased(lake, [key, *former_keys])
     types = types_of(sources)
     rows = {kind.name: [kind.schema.to_frame()] for kind in types}
-    quarantine, counts = [QUARANTINE.to_frame()], []
+    quarantine, counts, made_of = [QUARANTINE.to_frame()], [], {}
     for source in sources:
         raw = _raw_receipt(day, source, lake)
+        made_of[source.name] = raw.state
         parts_of_day = (apply_contract(lake.read(part), source, raw.drift) for part in raw.parts)
         cleaned = clean_records(parts_of_day, source, key, raw.read_at, day, sanitizer=sanitizer, erased=erased)
         counts.append(_count(raw, cleaned, source))
@@ -153,6 +156,7 @@ def clean(  # noqa: PLR0913 - what a day is a function of
         parts=parts[EXECUTIONS.name],
         others={name: written for name, written in parts.items() if name != EXECUTIONS.name},
         quarantine=[lake.write(QUARANTINED, day, pl.concat(quarantine).sort("source", "file", "line"))],
+        made_of=made_of,
     )
     for name, written in receipt.others.items():
         lake.commit(RECORD_TYPES[name].clean_name, day, Receipt(parts=written))

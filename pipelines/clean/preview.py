@@ -1,6 +1,6 @@
 """What a source would become, before anything is stored: sample executions and every problem found on the way."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,6 +11,7 @@ from pipelines.anonymize.names import plain_names
 from pipelines.anonymize.text import DEFAULT, Sanitizer
 from pipelines.clean import clean_records
 from pipelines.execution import QUALITY_FLAGS, QUARANTINE_REASONS
+from pipelines.extract.fields import Fields, pointer, steps_of
 from pipelines.pricing import price
 from pipelines.pricing.book import PriceBook
 from pipelines.sources.database import DatabaseSource, Table, as_records
@@ -133,9 +134,41 @@ def _judge(
     flagged = cleaned.rows["quality_flags"].list.explode().drop_nulls().value_counts(sort=True)
     for name, count in flagged.iter_rows():
         seen.problems.append(f"{count} flagged as {name}. {QUALITY_FLAGS[name]}")
+    absent: set[str] = set() if isinstance(source, TraceSource) else _absent(parts, source, seen)
     for name, mapped in source.mapping.items():
-        if isinstance(source, TraceSource) and mapped.source == name:
-            continue  # part of what is known of traces, not of what the user wrote
+        if name in absent or (isinstance(source, TraceSource) and mapped.source == name):
+            continue  # what is known of traces is not what the user wrote
         column = _INPUTS.get(name, name)
         if cleaned.rows.height and cleaned.rows[column].null_count() == cleaned.rows.height:
             seen.problems.append(f"`{name}: {mapped.source}` is empty in all {cleaned.rows.height} rows")
+
+
+def _absent(parts: list[pl.DataFrame], source: AnySource, seen: Preview) -> set[str]:
+    """The columns whose field no record has, which is told beside the fields that there are."""
+    records = [usable for part in parts if (usable := part.filter(pl.col("problem").is_null())["record"]).len()]
+    if not records:
+        return set()
+    fields, day = Fields(source), datetime.now(UTC).date()
+    for record in records:
+        fields.add(day, record)
+    found = fields.of(day).keys()
+    is_json = records[0].dtype == pl.String  # below the columns of a table nothing is looked into
+    absent = {
+        column
+        for column, path in source.paths.items()
+        if (steps := _steps(path, is_json=is_json)) and pointer(steps) not in found
+    }
+    if absent:
+        named = ", ".join(
+            f"`{column}: {source.mapping[column].source}`" for column in source.mapping if column in absent
+        )
+        first_level = [step for field in found if len(steps := steps_of(field)) == 1 for step in steps]
+        plain = ", ".join(sorted(plain_names(first_level)))
+        seen.problems.append(f"no record has the field of {named}; on the first level there are: {plain}")
+    return absent
+
+
+def _steps(path: Sequence[str], *, is_json: bool) -> Sequence[str]:
+    """As far as a path can be looked for: outside of lists, and of tables their columns."""
+    depth = next((place for place, step in enumerate(path) if step.startswith("[")), len(path))
+    return path[:depth] if is_json else path[: min(depth, 1)]

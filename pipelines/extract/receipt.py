@@ -113,6 +113,11 @@ class RawReceipt(Receipt):
         """Records of the day, as its inputs were counted."""
         return sum(read.records for read in self.inputs)
 
+    @property
+    def state(self) -> str:
+        """A word for what was read, and how: another word is another day."""
+        return f"{self.records} {self.digest} {self.source_fingerprint}"
+
 
 def note_failure(
     source: Source, days: Iterable[date], lake: Lake, read_at: datetime, failure: str

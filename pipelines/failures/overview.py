@@ -38,6 +38,7 @@ from agentmill.failure_states
 where cluster_id = %s
 order by array_position(%s::text[], state), environment
 """
+_DIFFERENCES = "select * from agentmill.failure_differences where cluster_id = %s order by rank"
 _TRANSITIONS = """
 select changed_at, environment, from_state, to_state, reason
 from agentmill.failure_transitions
@@ -63,13 +64,14 @@ def list_failures(warehouse: Warehouse, state: str | None = None, environment: s
 
 
 def tell_failure(warehouse: Warehouse, cluster_id: str) -> dict[str, Any]:
-    """The columns of `failure_clusters`, with `states`, `transitions` and `decisions` in the order of time."""
+    """The columns of `failure_clusters`; `states`, `transitions` and `decisions` by time; `differences` by rank."""
     (told,) = warehouse.read(_TELL, [cluster_id]).rows(named=True)
     decisions = read_decisions(warehouse).filter(pl.col("cluster_id").is_in(told["signature_ids"]))
     return {
         **told,
         "states": failure_states(warehouse, cluster_id),
         "transitions": warehouse.read(_TRANSITIONS, [cluster_id]).rows(named=True),
+        "differences": warehouse.read(_DIFFERENCES, [cluster_id]).rows(named=True),
         "decisions": decisions.drop("cluster_id").rows(named=True),
     }
 

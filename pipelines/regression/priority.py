@@ -29,7 +29,7 @@ def prioritise(cluster: dict[str, Any], as_of: datetime) -> tuple[float, dict[st
     }
     if cluster["same_input_count"]:
         failed, runs = cluster["shaped_count"], cluster["same_input_count"]
-        told["determinism"] = (failed / runs, f"{failed} of {runs} runs with such an input failed so")
+        told["determinism"] = (failed / runs, f"{failed:,} of {runs:,} runs with such an input failed so")
     parts: dict[str, dict[str, object]] = {
         name: {"share": round(share, 4), "weight": _WEIGHTS[name], "reason": reason}
         for name, (share, reason) in told.items()

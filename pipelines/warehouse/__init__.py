@@ -1,10 +1,11 @@
 """The only code that talks to Postgres: the embedded server, migrations, atomic publishing, read-only queries."""
 
 import logging
+from pathlib import Path
 
 import psycopg
 
-from pipelines.settings import Settings
+from pipelines.settings import Settings, find_config
 from pipelines.warehouse.connection import Warehouse
 from pipelines.warehouse.migrations import is_outdated, may_upgrade, upgrade
 from pipelines.warehouse.server import database_url, start_server
@@ -18,6 +19,10 @@ class OutdatedSchemaError(Exception):
     """The schema is of an earlier version, and the database user may not change it."""
 
 
+class NothingHereError(Exception):
+    """Neither a configuration nor a state folder: whoever asks is probably in another folder than intended."""
+
+
 def open_warehouse(settings: Settings) -> Warehouse:
     """The configured warehouse, or the embedded one, with its schema and privacy policy up to date."""
     warehouse = find_warehouse(settings)
@@ -29,8 +34,13 @@ def open_warehouse(settings: Settings) -> Warehouse:
 def open_for_reading(settings: Settings) -> Warehouse:
     """The warehouse for a login that may be a reader's: brought up to date by those whose schema it is, else as it is.
 
-    Raises OutdatedSchemaError.
+    Raises OutdatedSchemaError, NothingHereError.
     """
+    if find_config() is None and settings.database_url is None and not settings.state_dir.exists():
+        raise NothingHereError(
+            f"There is no agentmill.yaml and no {settings.state_dir} in {Path.cwd()}: go to the folder that has them, "
+            "or name the configuration with --config. `agentmill init` begins a new one."
+        )
     warehouse = find_warehouse(settings)
     if may_upgrade(warehouse):
         return open_warehouse(settings)

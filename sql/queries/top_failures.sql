@@ -12,7 +12,7 @@ select
     cluster.title
 from agentmill.failure_signatures_daily as daily
 inner join agentmill.failure_clusters as cluster on daily.signature_id = any(cluster.signature_ids)
-where daily.day > (select max(day) from agentmill.failure_signatures_daily) - 7
+where daily.day > (select max(day) from agentmill.agent_metrics_daily) - 7
 group by cluster.cluster_id, cluster.category, cluster.fault_domain, cluster.title
 order by occurrence_count desc, cluster.cluster_id
 limit 10

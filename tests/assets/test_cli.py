@@ -89,7 +89,7 @@ def test_preview_shows_samples_and_problems_without_personal_data(agentmill, con
     write_log(record(), record(state="limbo"), failed, "{torn")
     told = agentmill("source", "preview", "app", "--rows", "1")
     assert told.returncode == 0
-    assert "4 records read of 1 inputs: 2 executions" in told.stdout
+    assert "4 records read of 1 input: 2 executions" in told.stdout
     assert "cost_usd" in told.stdout
     assert "error_message" not in told.stdout
     assert "limbo" in told.stdout
@@ -118,6 +118,10 @@ def test_a_day_is_run_and_asked_about(agentmill, configured, write_log, record):
         refused = agentmill("sql", question)
         assert refused.returncode == 1
         assert refused.stderr.startswith("The warehouse refused")
+    misspelt = agentmill("sql", "select execution_cont from agent_performance").stderr
+    assert "LINE 1: select execution_cont" in misspelt
+    assert "agent_performance.execution_count" in misspelt
+    assert "Name the columns you need" in agentmill("sql", "select * from executions").stderr
 
 
 def test_a_file_full_of_traps_is_read_and_every_line_of_it_is_accounted_for(agentmill, configured, record):
@@ -162,6 +166,7 @@ def test_a_blocked_day_ends_with_its_own_exit_code_and_keeps_the_old_data(agentm
     assert "quarantine_share" in day["blocked_by"][0]
     shown = agentmill("status")
     assert f"{DAY} keeps its old data" in shown.stdout
+    assert "docs/operations.md" in shown.stdout
     assert '"n": 3' in agentmill("sql", "--json", "select count(*) as n from executions").stdout
 
 
@@ -243,6 +248,38 @@ def asked_when_up(process, port, query):
             return json.loads(ui.getresponse().read())
         time.sleep(0.5)
     raise AssertionError("the UI ended by itself")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["status"], "`database_url` (or AGENTMILL_DATABASE_URL) says where it is."),
+        (["run"], "`database_url` (or AGENTMILL_DATABASE_URL) says where it is."),
+        (["demo", "--dir", "agentmill.yaml/demo"], "agentmill.yaml/demo cannot be used: Not a directory"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_what_cannot_be_reached_or_written_is_told_in_a_sentence(agentmill, configured, words, told):
+    done = agentmill(*words, AGENTMILL_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/x")
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_asking_in_a_folder_of_something_else_says_so_and_leaves_nothing_behind(agentmill, tmp_path):
+    for words in (["status"], ["queries", "failing_now"], ["failures", "list"]):
+        told = agentmill(*words)
+        assert told.returncode == 2
+        assert told.stderr.startswith("There is no agentmill.yaml and no .agentmill in ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dev_ends_with_a_sentence_where_its_port_is_taken(agentmill, configured):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = agentmill("dev", "--port", f"{taken.getsockname()[1]}")
+    assert told.returncode == 1
+    assert "choose another port with --port" in told.stderr
 
 
 def test_dev_opens_the_ui_with_everything_set(configured, write_log, record):

@@ -97,6 +97,17 @@ def test_failures_are_listed_the_most_urgent_first(failures, known):
     assert "what it says" in shown
 
 
+def test_what_is_different_about_a_failure_is_shown_with_it(failures, publish):
+    known = publish(*[(0, DISK, "prod")] * 6, *[(0, QUOTA, "test")] * 6)
+    (disk,) = (one for title, one in ids(failures).items() if "disk" in title)
+    with known.connect() as connection:
+        (told,) = connection.execute(
+            "select count(*) from agentmill.failure_differences where cluster_id = %s", [disk]
+        ).fetchone()
+    assert told == 1
+    assert "environment prod: 100.00% of 6 executions failed so, none of the others" in failures("show", disk).stdout
+
+
 def test_nothing_and_nonsense_are_told_in_a_sentence(failures, publish):
     publish()
     assert "No failure has been published." in failures("list").stdout

@@ -101,7 +101,7 @@ def test_the_test_fails_on_the_broken_version_alone_and_the_gate_says_the_same(w
 
 def test_every_run_adds_to_the_confidence(walk, settings):
     printed = "".join(step.printed for step in walk.steps)
-    scores = [float(score) for score in re.findall(r"active +True +\d+ +([\d.]+)", printed)]
+    scores = [float(score) for score in re.findall(r"active +true +\d+ +([\d.]+)", printed)]
     assert len(scores) == 3
     assert scores == sorted(set(scores))
     last = open_warehouse(settings).read("select round(confidence_score::numeric, 2)::float8 from regression_cases")

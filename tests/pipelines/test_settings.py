@@ -102,7 +102,7 @@ LEGACY = "legacy:\n  url: postgresql://u:hunter2@db/shop\n  cut: 2026-03-01\n"
             ("cut:", "cup:"),
             [
                 "line 1: legacy.cut: it is missing. Add a line `cut: ...`.",
-                "line 3: legacy.cup: this key is unknown; did you mean `cut`?. " + LEGACY_KEYS,
+                "line 3: legacy.cup: this key is unknown; did you mean `cut`? " + LEGACY_KEYS,
             ],
         ),
         (

@@ -131,7 +131,7 @@ def test_rules_that_never_come_to_rest_let_nothing_pass():
         ({"example": ["customer 7", "customer <customer>"]}, "its example becomes 'customer 7'"),
         ({"frame": "${1}"}, "it has to hold `{}`"),
         ({"placeholder": "gone"}, "should match pattern"),
-        ({"patern": "x"}, "did you mean `pattern`?. There are: example, frame, name, pattern, placeholder."),
+        ({"patern": "x"}, "did you mean `pattern`? There are: example, frame, name, pattern, placeholder."),
     ],
     ids=str,
 )

@@ -25,6 +25,7 @@ from pipelines.warehouse.dictionary import load_dictionary
 from pipelines.warehouse.ledger import Load
 from pipelines.warehouse.migrations import upgrade
 from pipelines.warehouse.publish import publish_partition
+from pipelines.warehouse.questions import ready_questions
 
 PRICES = load_prices()
 ZONES = [
@@ -556,6 +557,17 @@ def test_signatures_of_one_cluster_are_one_failure_in_the_words_of_the_most_freq
     with shared.connect() as connection:
         connection.execute("delete from agentmill.failure_clusters")
     assert [row["occurrence_count"] for row in ask(shared, "select * from agentmill.error_breakdown")] == [4, 3, 2, 1]
+
+
+def test_what_failed_before_a_quiet_week_is_not_what_fails_most_in_it(shared):
+    question = next(one.query for one in ready_questions() if one.name == "top_failures")
+    monday = datetime.combine(MONDAY, NOON.timetz())
+    days = [MONDAY + timedelta(days=n) for n in range(8)]
+    rows = [*runs(2, monday, status="failed"), *runs(1, monday + timedelta(days=6))]
+    publish(empty(shared), rows, days[:7])
+    assert [row["occurrence_count"] for row in ask(shared, question)] == [2]
+    publish(shared, runs(1, monday + timedelta(days=7)), days[7:])
+    assert ask(shared, question) == []
 
 
 def test_a_cache_saves_the_price_of_input_less_that_of_reading_it(shared):
