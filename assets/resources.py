@@ -14,7 +14,7 @@ from pipelines.anonymize.errors import describe_error
 from pipelines.anonymize.keys import PseudonymKey
 from pipelines.anonymize.text import Sanitizer
 from pipelines.clean import StaleRawError
-from pipelines.extract import ExtractionError
+from pipelines.extract import ExtractionError, PassingError
 from pipelines.lake import Lake
 from pipelines.pricing.book import PriceBook
 from pipelines.settings import Settings, load_settings
@@ -25,7 +25,7 @@ from pipelines.warehouse.ledger import BusyError
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-_PASSING = (psycopg.OperationalError, BusyError, ConnectionError, TimeoutError)
+_PASSING = (PassingError, psycopg.OperationalError, BusyError, ConnectionError, TimeoutError)
 """What may be gone at the next attempt."""
 
 patience = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -85,7 +85,8 @@ def guarded(body: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         except (dg.Failure, dg.DagsterError):
             raise
         except (ExtractionError, StaleRawError) as error:
-            raise dg.Failure(describe_error(error).splitlines()[0], allow_retries=False) from None
+            told = describe_error(error).splitlines()[0]
+            raise dg.Failure(told, allow_retries=isinstance(error, _PASSING)) from None
         except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - whatever it is, it is told safely
             raise dg.Failure(describe_error(error), allow_retries=isinstance(error, _PASSING)) from None
 

@@ -109,7 +109,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("ttft_ms", MILLISECONDS, "Time to first token in milliseconds."),
     # model
     Column("provider", TEXT, "Model provider."),
-    Column("model", TEXT, "Model that answered."),
+    Column("model", TEXT, "Model that answered; of traces that do not say, the one that was asked for."),
     Column("request_model", TEXT, "Model that was asked for."),
     Column("temperature", REAL, "Sampling temperature."),
     Column("prompt_name", TEXT, "Name of the prompt."),

@@ -11,7 +11,7 @@ from pipelines.anonymize.text import sanitize_texts
 from pipelines.extract.contract import accept
 from pipelines.extract.dirty import Dirty, find_dirty_days
 from pipelines.extract.files import extract_files
-from pipelines.extract.receipt import Drift, ExtractionError, RawReceipt, note_failure, raw_dataset, tell
+from pipelines.extract.receipt import Drift, ExtractionError, PassingError, RawReceipt, note_failure, raw_dataset, tell
 from pipelines.extract.tables import extract_rows
 from pipelines.extract.traces import extract_traces
 from pipelines.lake import Lake
@@ -26,6 +26,7 @@ __all__ = [
     "Dirty",
     "Drift",
     "ExtractionError",
+    "PassingError",
     "RawReceipt",
     "accept",
     "extract",

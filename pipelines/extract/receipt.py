@@ -20,6 +20,10 @@ class ExtractionError(Exception):
     """Some inputs cannot be used, so no day of the source can be told whole."""
 
 
+class PassingError(ExtractionError):
+    """What went wrong may go well another time."""
+
+
 class Input(BaseModel, frozen=True):
     """A file or a query that was read, and how many of its records belong to the day."""
 

@@ -9,11 +9,11 @@ from functools import partial
 import polars as pl
 
 from pipelines.extract.fields import Fields
-from pipelines.extract.receipt import ExtractionError, Input, RawReceipt, raw_dataset, refuse_loss
+from pipelines.extract.receipt import ExtractionError, Input, PassingError, RawReceipt, raw_dataset, refuse_loss
 from pipelines.extract.spool import Spool, add_digests, commit, digest_by_day, event_days
 from pipelines.lake import Lake
 from pipelines.sources.database import COUNTED, DatabaseSource, Table, as_records
-from pipelines.sources.streams import UnreadableInputError
+from pipelines.sources.streams import NoAnswerError, UnreadableInputError
 from pipelines.tombstones import NOBODY, Erased
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ def extract_rows(  # noqa: PLR0913 - what a day is made of
             read = {day: read_day(table, source, day, read_at, spool) for day in days}
             unplaced = counting.result()
     except UnreadableInputError as error:
-        raise ExtractionError(f"{source.name}: {error}. Nothing was changed; run the days again.") from None
+        kind = PassingError if isinstance(error, NoAnswerError) else ExtractionError
+        raise kind(f"{source.name}: {error}. Nothing was changed; run the days again.") from None
     receipts = {
         day: RawReceipt(
             source=source.name,
@@ -78,7 +79,7 @@ def read_day(table: Table, source: DatabaseSource, day: date, read_at: datetime,
         add_digests(digests, digest_by_day(batch))
         spool.add(batch)
     if came != counted:
-        raise UnreadableInputError(f"{source.location} counts {counted} rows for {day}, but {came} came")
+        raise NoAnswerError(f"{source.location} counts {counted} rows for {day}, but {came} came")
     return of_day, digests.get(day, 0)
 
 

@@ -22,11 +22,18 @@ from sqlalchemy.pool import NullPool
 from pipelines.sources.mapping import MappedField, TimeUnit
 from pipelines.sources.records import POSITION
 from pipelines.sources.source import Source
-from pipelines.sources.streams import UnreadableInputError
+from pipelines.sources.streams import NoAnswerError, UnreadableInputError
 from pipelines.sources.timestamps import EARLIEST, FUTURE_TOLERANCE
 
 _PRISMA_OPTIONS = {"schema", "connection_limit", "pgbouncer", "pool_timeout", "statement_cache_size"}
 _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+_LOST_STATES = ("08", "40", "53", "57")
+"""Classes of SQLSTATE: connection, serialization, resources, intervention of an operator."""
+_BULK_READER_GAVE_UP = "holds a value that cannot be read, or its connection broke off"
+"""It tells one like the other."""
+_LET_IN_LATER = ("starting up", "shutting down", "in recovery mode", "too many clients", "slots are reserved")
+_LOST_CODES = {1040, 1205, 1213, 2002, 2003, 2006, 2013}
+"""MySQL: too many connections, a lock's timeout, a deadlock, no server, a lost connection."""
 COUNTED = "agentmill_counted"
 """Column beside the rows of a day: how many there are, by the source's own count."""
 
@@ -125,7 +132,7 @@ class Column:
 
 
 class Table:
-    """A source's rows, read day by day. Raises UnreadableInputError where the database does not answer."""
+    """A source's rows, read day by day. Raises NoAnswerError where the database does not answer."""
 
     def __init__(self, source: DatabaseSource) -> None:
         self._source = source
@@ -354,7 +361,7 @@ class Table:
         except BaseException as error:
             if isinstance(error, Exception | GeneratorExit | KeyboardInterrupt | SystemExit):
                 raise
-            raise UnreadableInputError(f"{self._source.location} holds a value that cannot be read") from None
+            raise NoAnswerError(f"{self._source.location} {_BULK_READER_GAVE_UP}") from None
 
     def _read_slowly(self, sql: str) -> Iterator[pl.DataFrame]:
         """Through a server-side cursor of the driver, for connections that the bulk reader cannot make."""
@@ -373,9 +380,24 @@ class Table:
             raise UnreadableInputError(f"{self._source.location} holds a value that its query cannot convert") from None
         except sa.exc.DBAPIError as error:
             told = str(error.orig).splitlines()[0]
-            raise UnreadableInputError(f"{self._source.location} cannot be read: {told}") from None
-        except (RuntimeError, TypeError, pl.exceptions.PolarsError) as error:
+            kind = NoAnswerError if _is_lost(error) else UnreadableInputError
+            raise kind(f"{self._source.location} cannot be read: {told}") from None
+        except RuntimeError:
+            raise NoAnswerError(f"{self._source.location} {_BULK_READER_GAVE_UP}") from None
+        except (TypeError, pl.exceptions.PolarsError) as error:
             raise UnreadableInputError(f"{self._source.location} cannot be read: {type(error).__name__}") from None
+
+
+def _is_lost(error: sa.exc.DBAPIError) -> bool:
+    """Whether a connection could not be made or broke, or the database was too busy."""
+    state, code = getattr(error.orig, "sqlstate", None), error.orig.args[0] if error.orig and error.orig.args else None
+    if isinstance(code, int):
+        return code in _LOST_CODES
+    if state is None:  # of a server that was not reached, or that let nobody in
+        return isinstance(error, sa.exc.OperationalError) and (
+            "FATAL" not in str(error.orig) or any(words in str(error.orig) for words in _LET_IN_LATER)
+        )
+    return error.connection_invalidated or state.startswith(_LOST_STATES)
 
 
 def _ahead(batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

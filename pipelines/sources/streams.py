@@ -16,6 +16,10 @@ class UnreadableInputError(Exception):
     """A whole input cannot be trusted: truncated, corrupt, or growing without bound. None of its records are used."""
 
 
+class NoAnswerError(UnreadableInputError):
+    """A database did not answer, or not to the end: it may another time."""
+
+
 class CutOffInputError(UnreadableInputError):
     """A compressed input ends before its end: damaged, or somebody is still writing it."""
 

@@ -1,4 +1,5 @@
--- One row per day of the reporting time zone that the rollups reach: its first instant and the first after it.
+-- One row per day of the reporting time zone that the rollups reach, days of an outage after the last execution included:
+-- its first instant and the first after it.
 -- Strict, so that it is not inlined and the planner believes the number of rows.
 create function agentmill.local_days()
 returns table (day date, starts_at timestamptz, ends_at timestamptz, is_whole_hours boolean)
@@ -18,10 +19,20 @@ as $$
             ) as at
         from zone
         cross join (
-            select (min(day) - 1)::timestamp as first, (max(day) + 2)::timestamp as last
-            from agentmill.execution_rollup_daily
-        ) as rolled_up
-        cross join generate_series(rolled_up.first, rolled_up.last, interval '1 day') as reached (day)
+            select
+                (rolled_up.first_day - 1)::timestamp as first,
+                (greatest(rolled_up.last_day, loaded.last_day) + 2)::timestamp as last
+            from (
+                select min(day) as first_day, max(day) as last_day
+                from agentmill.execution_rollup_daily
+            ) as rolled_up
+            cross join (
+                select max(day) as last_day
+                from agentmill.load_ledger
+                where table_name = 'execution_rollup_daily'
+            ) as loaded
+        ) as reach
+        cross join generate_series(reach.first, reach.last, interval '1 day') as reached (day)
         cross join lateral (select reached.day at time zone zone.name as at) as given
     ),
 

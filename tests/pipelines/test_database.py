@@ -6,11 +6,12 @@ from decimal import Decimal
 import psycopg
 import pymysql
 import pytest
+import sqlalchemy as sa
 from conftest import DAY, NOW
 from psycopg import sql
 
 from pipelines.clean import clean_records
-from pipelines.extract import ExtractionError, extract, raw_dataset
+from pipelines.extract import ExtractionError, PassingError, extract, raw_dataset
 from pipelines.sources.database import DatabaseSource, Table
 
 MAPPING = {"execution_id": "id", "agent_name": "agent", "status": "state", "started_at": "started"}
@@ -212,9 +213,34 @@ def test_json_in_a_column_is_reached_into(database, lake, key):
 )
 def test_what_cannot_be_read_is_said_and_nothing_changes(database, lake, change, said):
     make_runs(database)
-    with pytest.raises(ExtractionError, match=said):
+    with pytest.raises(ExtractionError, match=said) as told:
         extract(source_of(database, **change), [DAY], lake, NOW)
+    assert not isinstance(told.value, PassingError)
     assert lake.days(raw_dataset("app")) == []
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_a_server_that_does_not_answer_may_answer_another_time(lake, scheme):
+    url = f"{scheme}://u:p@127.0.0.1:1/x"
+    with pytest.raises(PassingError):
+        extract(source_of(type("Nobody", (), {"url": url})), [DAY], lake, NOW)
+
+
+def test_a_server_that_lets_nobody_in_is_not_asked_again(database, lake):
+    unknown = sa.make_url(database.url).set(database="agentmill_nobody_made_this").render_as_string(hide_password=False)
+    with pytest.raises(ExtractionError) as told:
+        extract(source_of(type("Refusing", (), {"url": unknown})), [DAY], lake, NOW)
+    assert not isinstance(told.value, PassingError)
+
+
+def test_a_connection_that_is_ended_while_it_is_read_may_go_well_another_time(database, lake):
+    if hasattr(database, "name"):
+        pytest.skip("a query of MySQL cannot end its own connection")
+    make_runs(database, ("1", "'a'", "'success'", "'2026-03-10 10:00:00'"))
+    ended = "(select pg_terminate_backend(pg_backend_pid()))::text"
+    query = f"select id, agent || {ended} as agent, state, started from runs"
+    with pytest.raises(PassingError):
+        extract(source_of(database, query=query), [DAY], lake, NOW)
 
 
 def test_a_password_is_never_told(lake):

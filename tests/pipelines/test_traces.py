@@ -111,6 +111,18 @@ def test_an_agent_and_all_it_did_is_one_execution(recorder, executions):
     assert row["user_key"].startswith("k1_")
 
 
+@pytest.mark.parametrize(("answered", "model"), [({}, "gpt-4o-mini"), (CHAT, "gpt-4o")], ids=["unsaid", "said"])
+def test_where_no_span_says_which_model_answered_it_is_the_one_that_was_asked_for(
+    recorder, executions, answered, model
+):
+    asked = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini"}
+    agent = recorder.span("invoke_agent", {**AGENT, "gen_ai.request.model": "gpt-4o-mini"}, 1, 9)
+    recorder.span("chat", asked, 2, 3, agent)
+    recorder.span("chat", {**asked, **answered}, 4, 5, agent)
+    row = executions(recorder.request()).rows.row(0, named=True)
+    assert (row["model"], row["request_model"]) == (model, "gpt-4o-mini")
+
+
 def test_an_exception_says_why_it_failed_without_telling_on_anybody(recorder, executions):
     agent = recorder.span("invoke_agent", AGENT, 1, 5, error=ValueError("no row for ann@example.org"))
     recorder.span("execute_tool", TOOL, 2, 3, agent, error=KeyError("inner"))

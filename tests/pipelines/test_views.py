@@ -622,6 +622,18 @@ def test_a_local_day_is_final_when_both_utc_days_that_hold_it_are(shared, first,
         assert told == [{"is_final": is_final}]
 
 
+def test_days_of_an_outage_are_published_days_so_that_the_latest_ones_are_never_old(shared):
+    days = [MONDAY + timedelta(days=n) for n in range(14)]
+    publish(empty(shared), runs(4), days)
+    assert [row["day"] for row in ask(shared, "select day from agentmill.published_days order by day")] == days
+    (busiest,) = ask(
+        shared, "select max(executions_per_day) as most, max(day_count) as days from agentmill.usage_peaks()"
+    )
+    assert busiest["most"] == busiest["days"] == 2
+    weeks = ask(shared, "select week_to_day from agentmill.week_over_week()")
+    assert {row["week_to_day"] for row in weeks} == {MONDAY + timedelta(days=14)}
+
+
 def test_days_that_were_not_loaded_do_not_count_as_quiet_ones(shared):
     publish(empty(shared), runs(4), [MONDAY])
     told = ask(shared, "select * from agentmill.usage_peaks(%s, %s)", MONDAY - 2 * WEEK, MONDAY + 2 * WEEK)

@@ -51,12 +51,20 @@ def as_executions(spans: pl.DataFrame) -> pl.DataFrame:
     keys = ["trace_id", "owner"]
     rows = roots.join(gathered, on=keys, how="left").join(usage, on=keys, how="left")
     shared = [name for name in TEXTS if name not in (*_SAYS_WHY, "input", "output", "tool_name", "http_status")]
-    return rows.with_columns(
-        *[pl.coalesce(name, f"told_{name}") for name in (*shared, "temperature", "ttft_ms") if name != "agent_name"],
-        *[pl.when("is_error").then(pl.coalesce(name, f"why_{name}")) for name in _SAYS_WHY],
-        agent_name=pl.coalesce("agent_name", "told_agent_name", "name"),
-        status=_outcome(),
-    ).select(EXECUTION_SPAN.names())
+    return (
+        rows.with_columns(
+            *[
+                pl.coalesce(name, f"told_{name}")
+                for name in (*shared, "temperature", "ttft_ms")
+                if name != "agent_name"
+            ],
+            *[pl.when("is_error").then(pl.coalesce(name, f"why_{name}")) for name in _SAYS_WHY],
+            agent_name=pl.coalesce("agent_name", "told_agent_name", "name"),
+            status=_outcome(),
+        )
+        .with_columns(model=pl.coalesce("model", "request_model"))
+        .select(EXECUTION_SPAN.names())
+    )
 
 
 def _outcome() -> pl.Expr:
