@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from assets.display import AsJson, out, print_json, sheet, stop
+from assets.display import AsJson, out, print_json, sheet, stop, the_one
 from assets.entering import derive_anew
 from pipelines.regression import find_candidate, tell_candidate
 from pipelines.regression.candidates import State
@@ -161,12 +161,8 @@ def _review(  # noqa: PLR0913 - each is a part of what is said
 
 
 def _find(warehouse: Warehouse, text: str) -> str:
-    found = find_candidate(warehouse, text)
-    if not found:
-        stop(f"There is no candidate `{text}`; `agentmill candidates list` shows those there are.")
-    if len(found) > 1:
-        stop(f"`{text}` begins {len(found)} candidates: {', '.join(found[:5])}. Write more of it.")
-    return found[0]
+    advice = "; `agentmill candidates list` shows those there are"
+    return the_one(find_candidate(warehouse, text), text, "candidate", advice)
 
 
 def _read_fixture(path: Path | None) -> Any:  # noqa: ANN401

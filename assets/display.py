@@ -77,6 +77,15 @@ def stop(sentence: str, code: int = WRONG) -> NoReturn:
     raise typer.Exit(code)
 
 
+def the_one(found: Sequence[str], text: str, kind: str, advice: str) -> str:
+    """The only id that was found for a text. Where there is none, or several, the command ends with a sentence."""
+    if not found:
+        stop(f"There is no {kind} `{text}`{advice}.")
+    if len(found) > 1:
+        stop(f"`{text}` begins {len(found)} {kind}s: {', '.join(found[:5])}. Write more of it.")
+    return found[0]
+
+
 def parse_day(text: str) -> date:
     """The day that a person wrote; ends where it is none."""
     try:

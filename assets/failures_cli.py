@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assets.display import AsJson, out, parse_day, print_json, sheet, stop
+from assets.display import AsJson, out, parse_day, print_json, sheet, stop, the_one
 from assets.entering import derive_anew
 from pipelines.failures.decisions import Action, DecisionError, decide
 from pipelines.failures.overview import BY_URGENCY, failure_states, find_failures, list_failures, tell_failure
@@ -34,7 +34,8 @@ def show_failures(
     """List failures with their state, the most urgent first."""
     if state is not None and state not in BY_URGENCY:
         stop(f"There is no state `{state}`; there are: {', '.join(BY_URGENCY)}.")
-    told = list_failures(open_for_reading(load_settings()), state, environment)
+    warehouse = open_for_reading(load_settings())
+    told = list_failures(warehouse, state, environment)
     if as_json:
         print_json({"failures": told.rows(named=True)})
     elif told.height:
@@ -43,7 +44,7 @@ def show_failures(
         out.print(sheet("Failures", columns, rows, numbers=columns[5:7]))
         out.print("\n`agentmill failures show ID` tells everything about one.")
     else:
-        out.print("No failure has been published." if state is environment is None else "There is none.")
+        out.print(_why_none(list_failures(warehouse, None, None)["environment"].unique().sort().to_list(), environment))
 
 
 @failures_app.command("show")
@@ -145,12 +146,17 @@ def _decide(failure: str, action: Action, reason: str, by: str | None, **given: 
 
 
 def _find(warehouse: Warehouse, text: str) -> str:
-    found = find_failures(warehouse, text)
-    if not found:
-        stop(f"There is no failure `{text}`: give an id that `agentmill failures list` shows, or six characters of it.")
-    if len(found) > 1:
-        stop(f"`{text}` begins {len(found)} failures: {', '.join(found[:5])}. Write more of it.")
-    return found[0]
+    advice = ": give an id that `agentmill failures list` shows, or six characters of it"
+    return the_one(find_failures(warehouse, text), text, "failure", advice)
+
+
+def _why_none(environments: list[str], asked: str | None) -> str:
+    if not environments:
+        return "No failure has been published."
+    if asked is not None and asked not in environments:
+        there = ", ".join(one or "no environment" for one in environments)
+        return f"No failure happened in `{asked}`; some did in: {there}."
+    return "There is none."
 
 
 def _line(one: dict[str, Any]) -> tuple[object, ...]:

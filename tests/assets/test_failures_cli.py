@@ -92,6 +92,8 @@ def test_failures_are_listed_the_most_urgent_first(failures, known):
     assert listed(failures) == [("test", "new", 1), ("prod", "resolved", 2), ("prod", "muted", 1)]
     assert listed(failures, "--environment", "prod") == [("prod", "resolved", 2), ("prod", "muted", 1)]
     assert listed(failures, "--state", "new", "--environment", "prod") == []
+    assert failures("list", "--state", "new", "--environment", "prod").stdout == "There is none.\n"
+    assert failures("list", "-e", "staging").stdout == "No failure happened in `staging`; some did in: prod, test.\n"
     shown = failures("list").stdout
     assert "disk is full" in shown
     assert "what it says" in shown
