@@ -312,7 +312,8 @@ _PASS_SAID = rf"(?:pass|Pass|PASS|redis_auth|REDIS_AUTH|REDISCLI_AUTH){_CLOSE}[ 
 _WORD = (
     rf"(?:{_LOGIN_WORD}|pwd|secret|token|api[_ -]?key|apikey|access[_-]?key"
     r"|private[_ -]?key|secret[_-]?key(?:[_-]?base)?|auth[_-]?key|encryption[_-]?key|signing[_-]?key"
-    r"|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer)[_-]?key|credentials?"
+    r"|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer"
+    r"|service(?:[_-]?role)?|server|admin|write|hmac|functions?)[_-]?key|credentials?"
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
 _NAME = rf"[A-Za-z0-9_.-]*{_WORD}"
@@ -384,7 +385,7 @@ _CODE = (
     r"(?-i:(?:[a-z_][A-Za-z_.]{2,}(?:\(|\[[\"'a-z])"
     r"|[A-Z][A-Za-z0-9]{2,}(?:\.[A-Za-z_]+)+\(|\.[a-z_]{3,}\(|[a-z_]+::[a-zA-Z_]"
     r"|(?:Optional|Union|Annotated|List|Type|Literal|Final|ClassVar|Mapped|Option)[\[<]|await\s+[a-z_]|new\s+[A-Z]"
-    r"|(?:[A-Za-z_]+\.)+[A-Za-z_]*(?:[Pp]assword|[Pp]asswd|[Pp]wd|[Tt]oken|[Ss]ecret|[Kk]ey|[Cc]redentials?)(?:[\s,;)\]}]|$)"
+    r"|(?:[A-Za-z_]+\.)+[A-Za-z_]*(?:[Pp]assword|[Pp]asswd|[Pp]wd|[Tt]oken|[Ss]ecret|[Kk]ey|[Cc]redentials?)(?:[\s,;)\]}\\\"'`|<>\x1b]|$)"
     r"|(?:token|api_?key|(?:[a-z]+_)+(?:password|passwd|pwd|token|secret|key|credentials?)|[a-z]+(?:Password|Token|Secret|Key))(?:[\s;,)]|$)"
     r"|(?:password|passwd|pwd?|secret)[,)]))"
 )
@@ -396,12 +397,11 @@ _KEY_FILE = (
 _HARMLESS = (
     r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no|yes"
     r"|must|cannot|is|was|(?:secret)?str|string|int|bool|bytes|optional|xxx+|os|env|getenv|process|self|config|settings)"
-    r"(?:[\s,;.:)(\]}\"'\\<>?]|$)|\*\*\*+|\*\*(?:[,;.)\]}\"'\\]|$)|\*\*[ \t]+[\\\"'`]*"
+    r"(?:[\s,;.:)(\]}\"'\\<>?`|\x1b]|[!*]+(?:[\s\"'\\]|$)|$)|\*\*\*+|\*\*(?:[,;.)\]}\"'\\]|$)|\*\*[ \t]+[\\\"'`]*"
     rf"[(<\[{{{PRIVATE}]"
-    r"|\.\.\.|\\+[nrt]\x1b|\?(?:[\s,;)\"']|$)|\$[0-9]{1,2}(?:[\s,;)\"']|$)"
-    r"|@[a-z_]*(?:password|pwd|token|secret)(?:[\s,;)\"']|$)|-\}"
+    r"|\.\.\.|\\+[nrt]\x1b|(?:\?|\$[0-9]{1,2}|@[a-z_]*(?:password|pwd|token|secret))(?:[\s,;)}\"'\\`|<>\x1b]|$)|-\}"
     r"|(?:asn1|x509|pkcs[0-9]+|http2|oauth2|base64|ed25519): |password (?:updated|unchanged|changed|is|must|has|expir)"
-    r"|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\]|$)|\$\{|\$\(|%[sdr(]"
+    r"|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\`|<>&*\x1b]|$)|\$\{|\$\(|%[sdr(]"
     rf"|{_CODE}|{_KEY_FILE}|your[_-](?:[a-z]+[_-])*(?:key|token|secret|password|here)(?:[\s,;.)\]}}\"'\\]|$)"
     rf"|\{{\{{|\{{[a-z_.]*\}}|\[[a-z_ ]*\]|<[a-z_ :-]{{0,40}}>|{_HASHED}\s*\(\s*[NE]?['\"]"
 )
@@ -470,7 +470,7 @@ _KEYWORDS = (
         "harmless_authorization",
         r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"'`]*)((?:(?:bearer|basic|token)\s*)?(?:none|null|nil|undefined|missing|required|invalid"
         r"|denied|failed|(?-i:YOUR_[A-Z_]+)|\$\{?[a-z_][a-z_.()]*\}?|<[a-z_ -]{1,40}>|\{[a-z_.()]+\}"
-        r"|\*\*\*+)(?:[\s,;.)\]}\"'`\\]|$)"
+        r"|\*\*\*+)(?:[\s,;.)\]}\"'`\\!|\x1b]|$)"
         r"|(?:bearer|basic|token)\s*(?:[\r\n\"',]|$))",
         KEEP,
         ("Authorization: Bearer <token>, is missing", "Authorization: Bearer <token>, is missing"),
@@ -939,16 +939,6 @@ _KEYWORDS = (
         frame="${1}{}",
     ),
     Rule(
-        "seldom_key",
-        r"(?i)(?:service(?:[_-]?role)?|server|write|admin|root|hmac|cipher|functions?|ingest(?:ion)?|integration)[_-]?key"
-        rf"{_CLOSE}{_EQUALS}{_OPEN}[A-Za-z0-9+/_~.-]{{16,}}=*",
-        "<secret>",
-        ("SERVICE_KEY=a1B2c3D4e5F6g7H8i9 x", "SERVICE_KEY=<secret> x"),
-        gate=_KEY_SAID,
-        also=r"(?i)[cenrst][_-]?key",
-        find=find_told,
-    ),
-    Rule(
         "set_secret",
         rf"((?:{B}[Ss]et[ \t]+{_CASED}[ \t]+to|{B}ENV[ \t]+{_CASED})[ \t]+{_OPEN}){_LOOKS_RANDOM}",
         "<secret>",
@@ -990,7 +980,6 @@ _KEYWORDS = (
         ("Idempotency-Key: a1b2c3d4-e5f6", "Idempotency-Key: a1b2c3d4-e5f6"),
         frame="${1}{}${2}",
         gate=_KEY_SAID,
-        also=r"(?i)[yehntgpw][_ -]key",
     ),
     Rule(
         "key",
@@ -1040,7 +1029,7 @@ _TECHNICAL_USER = (
     r"|ipv|md|http|agent|model|node|host|worker|task|tool|run|team|group|page|line|item|version|level|app|pod|job"
     r"|server|client|bot|role|org|account|level)[0-9]+|[a-z0-9_-]+\.(?:com|org|net|io|dev|py|js|ts|json|md|txt|ya?ml"
     r"|toml|go|rs|java|rb|sh|sql|csv|log|id|name)|[a-z0-9_.-]+_(?:id|ids|key|type|role|name|input|message|agent|team|prompt))"
-    r"(?:[^A-Za-z0-9._@:/\\-]|[.:](?:\s|$)|$))"
+    r"(?:[^A-Za-z0-9._@:/\\-]|[.:](?:\s|$)|\\+(?:[nrt]\x1b|[\"'])|$))"
 ).replace("{B}", B)
 _AUTHOR = (
     r"(?:author|Author|AUTHOR|owner|Owner|OWNER|assignee|Assignee|ASSIGNEE|(?:user|User|USER)[ _-]?(?:name|Name|NAME))"

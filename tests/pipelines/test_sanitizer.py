@@ -185,7 +185,9 @@ HARMLESS = (
     "failed to parse private key: asn1: structure error",
     r"D:\repos\new\temp C:\certs\tls.key=3 \x1b[32mPASS\x1b[0m a\nb \u0026 password:\nlogin failed",
     'curl -u "$USER:$PASS" x, "password=${DB_PASSWORD:-}"',
-    "set token to null, set secret to empty, ENV TOKEN, service_key=frontend, cache_key=report_2026",
+    r"self.token = self.token\nuser=root\nlogin: required\npassword = ?\n",
+    "token=None! api_key: null** secret=$SECRET| \x1b[1mapi_key=None\x1b[0m Authorization: none!",
+    "set token to null, set secret to empty, ENV TOKEN, service_key: frontend, cache_key=report_2026",
     "page.fill('#search', 'shoes'), getCredentials('prod', 'eu-west-1'), ['username', 'password', 'email']",
 )
 FORMS = {
@@ -279,6 +281,7 @@ FORMS = {
     '{"selector": "#password", "text": "pw1"}': '{"selector": "#password", "text": "<secret>"}',
     "--db-password pw1 --session_token pw2": "--db-password <secret> --session_token <secret>",
     "curl -u 'app:$ecret1' x": "curl -u '<credentials>' x",
+    "SERVICE_ROLE_KEY=a1b2 x-functions-key: a1B2c3D4": "SERVICE_ROLE_KEY=<secret> x-functions-key: <secret>",
     "LOGNAME=annb REDISCLI_AUTH=pw1": "LOGNAME=<user> REDISCLI_AUTH=<secret>",
     "with password Fox@123 failed": "with password <secret> failed",
 }
