@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from pipelines.anonymize.rules import KEEP, STAGES, Rule
+from pipelines.anonymize.rules import ESCAPED, KEEP, STAGES, Rule
 from pipelines.anonymize.text import sanitize_texts
 
 _RE_SAMPLE, _PRESIDIO_SAMPLE = 5_000, 2_000
@@ -137,6 +137,7 @@ class SameRules:
             if all(any(pattern.search(text) for pattern in look) for look in looks):
                 for pattern, replacement in rules:
                     text = pattern.sub(replacement, text)
+        text = re.sub(rf"{ESCAPED}\x1b", r"\g<1>", text.replace(KEEP, ""))
         return re.sub("[\ue000-\uf8ff]", lambda found: self._restored[found[0]], text)
 
     def _replacement(self, rule: Rule) -> Callable[[re.Match[str]], str]:

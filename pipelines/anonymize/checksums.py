@@ -9,8 +9,10 @@ from collections.abc import Callable
 _HARMLESS_TOKEN = re.compile(
     r"(?:req|call|toolu|srvtoolu|chatcmpl|cmpl|gen|msg|msgbatch|batch|resp|run|lc_run|thread|asst|file|step|trace|span|evt|event|item|conv"
     r"|conversation|ftjob|job|task|wf|flow|exec|rerank|embd|obs|prompt)[-_]|[0-9a-f-]+$|[0-9A-F-]+$|[A-Za-z_-]+$"
-    r"|(?:sha\d+|SHA256)[-:]|[a-z]+(?:[-_/.][a-z0-9.]+)+$|(?:[A-Z][a-z]{2,}\d?){3,}$",
+    r"|(?:sha\d+|SHA256|h1)[-:]|[a-z]+(?:[-_/.][a-z0-9.]+)+$|(?:[A-Z][a-z]{2,}\d?){3,}$",
 )
+_FOLDERS = re.compile(r"^(?:[a-z][a-z_-]+[0-9]{0,2}/)+|(?:/[a-z][a-z_-]+[0-9]{0,2})+$")
+"""What a path has around a token: too short and too regular to tell anything of it where it belongs to it."""
 _RANDOM_BITS_PER_CHARACTER = 3.8
 _TOLD_BITS_PER_CHARACTER = 3.2
 _SHORTEST_HEX = 24
@@ -74,7 +76,7 @@ def find_opaque(text: str) -> str | None:
         return None
     is_mixed = all(re.search(kind, longest) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
     is_random = is_mixed and len(longest) >= _SHORTEST_RUN and entropy(text) >= _RANDOM_BITS_PER_CHARACTER
-    return text if is_random else None
+    return _FOLDERS.sub("", text) if is_random else None
 
 
 def find_prefixed(text: str) -> str | None:
@@ -95,7 +97,7 @@ def _is_spelt(token: str) -> bool:
 def find_told(text: str) -> str | None:
     """The last word of a text that begins with what it is called, where it is random enough to be a secret."""
     name, glued, _ = re.split(r"[\s(\"'`]+", text)[0].partition(":")
-    value = re.split(r"[\s(\"'`:]+", text)[-1]
+    value = re.split(r"[\s(\"'`:=>]+", text.rstrip("="))[-1]
     if name.lower() == "token" or (glued and name.lower() == "secret"):  # of a language, or part of a resource's name
         return find_opaque(value)
     if re.fullmatch("(?:0x)?[0-9a-fA-F]+", value):

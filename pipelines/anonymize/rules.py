@@ -84,6 +84,20 @@ _BLOCKS = (
     ),
 )
 
+ESCAPED = (
+    r"((?:\x1b|\\(?:[uU]001[bB]|x1[bB]|033|e))\[[0-9;]*[A-Za-z]|\\(?:[nrt]|[uU]00(?:0[0-9A-Fa-f]|2[0267]|3[c-eC-E])))"
+)
+"""What ends in a letter or a digit and yet is no part of the word that follows: colours, escaped line ends and quotes.
+While rules run, an escape character stands behind it, which is neither a letter nor a placeholder."""
+_ESCAPES = (
+    Rule(
+        "after_escape",
+        ESCAPED,
+        KEEP,
+        ('{"out": "x\\n/home/annb/src"} \x1b[31m10.1.2.3', '{"out": "x\\n/home/<user>/src"} \x1b[31m10.1.2.x'),
+        frame="${1}\x1b",
+    ),
+)
 _DATABASE_URL = (
     r"(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|snowflake|clickhouse|s?ftp)(?:\+[a-z0-9_]+)?://"
 )
@@ -153,7 +167,7 @@ _TOKEN_URLS = (
         r"|outlook\.office(?:365)?\.com/webhook/|maker\.ifttt\.com/(?:trigger/[^\s/]+/(?:json/)?with/key|use)/"
         r"|hook\.(?:[a-z0-9]+\.)?make\.com/|webhook\.site/|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v2/hook/"
         r"|events\.pagerduty\.com/integration/|[a-z0-9-]+\.m\.pipedream\.net/"
-        rf"|chat\.googleapis\.com/v1/spaces/))[^\s'\"<>`{PRIVATE}]+",
+        r"|chat\.googleapis\.com/v1/spaces/))[A-Za-z0-9_/@%.~:?=&+-]+",
         "<secret:webhook>",
         ("https://hooks.slack.com/services/T0/B0/abc gone", "https://hooks.slack.com/services/<secret:webhook> gone"),
         frame="${1}{}",
@@ -263,7 +277,8 @@ _VENDORS = (
         r"|sl\.[A-Za-z0-9_-]{100,}|tfp_[A-Za-z0-9_-]{40,}|u\+[A-Za-z0-9_-]{18}"
         r"|CLOJARS_[a-z0-9]{50,}|pn[bu]_[A-Za-z0-9]{36}|[0-2]/[0-9]{16}/[0-9]{16}:[0-9a-f]{32}|dt0[a-z][0-9]{2}\.[A-Z0-9]{24}\.[A-Z0-9]{64}"
         r"|FLW(?:SECK|PUBK)(?:_TEST)?-[0-9a-zA-Z]{12,}(?:-X)?|LTAI[A-Za-z0-9]{16,}|AKID[A-Za-z0-9]{32}|x(?:keysib|smtpsib)-[0-9a-f]{64}(?:-[A-Za-z0-9]{16})?"
-        r"|rdme_[a-z0-9]{60,}|A3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){2,3}|SCW[A-Z0-9]{17}|signkey-[a-z]+-[0-9a-f]{32,}"
+        r"|rdme_[a-z0-9]{60,}|hc[a-z]ik_[a-z0-9]{50,}|esecret_[a-z0-9]{20,}|bb_live_[A-Za-z0-9_-]{20,}|apify_api_[A-Za-z0-9]{30,}|mlsn\.[0-9a-f]{60,}"
+        r"|A3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){2,3}|SCW[A-Z0-9]{17}|signkey-[a-z]+-[0-9a-f]{32,}"
         r"|sgp_[0-9a-f]{16}_[0-9a-f]{40}|sgd_[0-9a-f]{64}|key_[0-9a-f]{64}|seam_[A-Za-z0-9]{20,}"
         r"|pat-(?:na|eu|ap)[0-9]-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|LLM\|[0-9]{15,16}\|[A-Za-z0-9_-]{27}"
         r"|(?:sdk|access-(?:production|development|sandbox))-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
@@ -284,20 +299,21 @@ _VENDORS = (
         find=find_prefixed,
         needs=("[a-z]", "[A-Z]", "[0-9]"),
     ),
-    _token("facebook", r"EAA[A-Za-z0-9]{40,}", "EA" + "A" + "a1B2" * 12),
+    _token("facebook", r"EAA[A-Za-z0-9_-]{40,}", "EA" + "A" + "a1B2" * 12),
 )
 
 _CLOSE = r"[\\\"'`*\]]*"
 _LOGIN_WORD = r"(?:(?:passw(?:or)?[dt]|passwd)[0-9]?|passphrase|passcode|requirepass|kennwort)"
 _OWNED = (
-    r"(?:(?i:db|database|sql|pg|postgres|mysql|mongo|redis|rabbit|mq|smtp|e?mail|imap|s?ftp|ldap|proxy|vpn|wifi|ssh|sudo"
+    r"(?:(?i:db|database|sql|pg|postgres|mysql|mongo|redis|rabbit|mq|smtp|e?mail|imap|s?ftp|ldap|proxy|vpn|wifi|ssh[_-]|(?-i:SSH)|sudo"
     r"|root|admin|user|http|auth|keystore|kafka)[_-]?(?:pass|Pass|PASS))"
 )
-_PASS_SAID = rf"(?:pass|Pass|PASS|redis_auth|REDIS_AUTH){_CLOSE}[ \t]*[=:]"
+_PASS_SAID = rf"(?:pass|Pass|PASS|redis_auth|REDIS_AUTH|REDISCLI_AUTH){_CLOSE}[ \t]*[=:]"
 _WORD = (
     rf"(?:{_LOGIN_WORD}|pwd|secret|token|api[_ -]?key|apikey|access[_-]?key"
     r"|private[_ -]?key|secret[_-]?key(?:[_-]?base)?|auth[_-]?key|encryption[_-]?key|signing[_-]?key"
-    r"|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer)[_-]?key|credentials?"
+    r"|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer"
+    r"|service(?:[_-]?role)?|server|admin|write|hmac|functions?)[_-]?key|credentials?"
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
 _NAME = rf"[A-Za-z0-9_.-]*{_WORD}"
@@ -308,8 +324,9 @@ _FOREIGN_WORD = (
 _KEYWORD = (
     r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie"
     r"|identified|https? -|\s-[fgikLsSv]{0,5}u|--(?:proxy-)?user|sess"
-    r"|\.sid|kennwort|pw[\\\"'`*\] \t:]|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap|\slogin"
-    r"|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|net use |:(?:54[0-9]{2}|6432|\*):|openssl|zip\s|7z[arz]?[\s.,\"']"
+    r"|\s-b[ =]\s*\\*[\"']|\.sid|kennwort|pw[\\\"'`*\] \t:]|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap"
+    r"|\slogin|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|sudo\s+-|\.login\(|net use "
+    r"|:(?:54[0-9]{2}|6432|\*):|openssl|zip\s|7z[arz]?[\s.,\"']"
     r"|smbclient|rpcclient|rabbitmqctl|assword|assphrase|mnemonic|phrase|recovery words|seed words"
     rf"|(?-i:{_FOREIGN_WORD})"
 )
@@ -320,15 +337,29 @@ _AUTHORIZATION = r"(?i)authorization[\\\"']*\s*[:=]"
 _OPEN = r"[\\\"'`]*"
 _START = rf"[^\s\\\"'`<>,;&|(){{}}\[\]=:{PRIVATE}]"
 _REST = rf"[^\s\\\"'`<>,;&|){{}}\]{PRIVATE}]"
-_LOOKS_RANDOM = rf"(?:[A-Za-z0-9+/_~-]{{16,}}=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
+_LOOKS_RANDOM = (
+    rf"(?:[A-Za-z0-9+/_~-]{{16,}}(?:[.!@#$%^*?]+[A-Za-z0-9+/_~-]+)*=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
+)
 _COOKIE = rf"{B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?"
 _COMMAND = (
     r"sshpass|login|snowsql|mongo|sqlcmd|redis-cli|ldap|mysql|mariadb|mycli|sqlplus|expdp|impdp|sqlldr|net use "
-    r"|password-stdin|http -|https -|@tcp\(|@unix\(|_auth=|_auth ="
+    r"|password-stdin|sudo\s|http -|https -|@tcp\(|@unix\(|_auth=|_auth ="
 )
+_CASED = rf"[A-Za-z0-9_.-]*(?i:{_WORD})"
+_FILL = r"(?:fill|type|send_keys|sendKeys|press_sequentially|setValue|set_value|input_text)"
+_FIELD = r"(?:[Pp]ass(?:word|wd|phrase))[^\r\n\"',]{0,20}[\\\"'\])]+"
+"""How the quoted name of an input field for passwords ends."""
+_KEY_SAID = rf"(?i)key{_CLOSE}[ \t]*[=:]"
+_IS_TOLD = r"(?:[ \t]+for[ \t]|[ \t]*(?::(?:\*\*)?|is|was|of|set to)[ \t])"
+_IS_SPACED = (
+    r"(?:[ \t]+(?:value|provided|key|given|->)?:?[ \t]*|:)\\*[(\"'`]?(?:[a-z]{1,2}\.)?"
+    r"[A-Za-z0-9+_~-][A-Za-z0-9+/_~-]{15}"
+)
+_SPOKEN_OF = rf"(?i){_WORD}{_CLOSE}(?:{_IS_TOLD}|{_IS_SPACED})"
 _SELDOM_TOLD = (
     r"auth\\*[\"']|<input|<INPUT|nemonic|NEMONIC|(?:eed|EED|very|VERY) (?:[Pp]hrase|PHRASE|[Ww]ords|WORDS)"
-    r"|[ \t]to[ \t]+[\"'`]"
+    r"|[ \t]to[ \t]+[\"'`]|(?:[Ss]et|ENV)[ \t]+[A-Za-z0-9_.-]|(?:-b|--cookie)[ =]\s*\\*[\"']"
+    r"|uth\s*=\s*\(|Auth\(|Credentials?\(|\.login\("
 )
 _TOOL = r"openssl|smbclient|rpcclient|rabbitmqctl|htpasswd|-pass|AUTH |auth |zip\s|7z"
 _BETWEEN = r"[\s\"',]+"
@@ -344,28 +375,33 @@ _SESSION_COOKIE = r"(?:PHPSESSID|JSESSIONID|sessionid)"
 _COOKIES_SAID = r"(?:cookies|PHPSESSID|JSESSIONID|sessionid)[\\\"' \t\r\n:=]"
 _HASHED = r"(?-i:(?:OLD_)?PASSWORD|password|MD5|md5|SHA[12]|sha[12]|ENCRYPT|encrypt|CRYPT|crypt)"
 _FLAG_NAME = (
-    r"(?:(?:http-|ftp-|proxy-|db-|vault-)?password|passwd|pwd|(?:access-|auth-|bearer-)?token|secret|api-?key|auth|access-key"
-    r"|secret-key|client-secret|private-key|passphrase|oauth2-bearer)"
+    r"(?:(?:(?:http|ftp|proxy|db|database|vault|mysql|postgres|redis|smtp|admin|user|root)[_-])?password|passwd|pwd|passphrase"
+    r"|(?:(?:access|auth|bearer|session|refresh|api|service|bot|github|gitlab|hf)[_-])?token|auth|oauth2-bearer"
+    r"|(?:(?:client|app|webhook|signing|jwt)[_-])?secret|(?:access|secret|private)[_-]key|api[_-]?key)"
 )
 _FLAG = rf"(?:\s--?|(?:^|[\"'`(=])--){_FLAG_NAME}"
 _PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
 _CODE = (
-    r"(?-i:(?:[a-z_][A-Za-z_.]{2,}(?:\(|\[[\"'a-z])|await\s+[a-z_]|new\s+[A-Z]"
-    r"|(?:[A-Za-z_]+\.)+[A-Za-z_]*(?:[Pp]assword|[Pp]asswd|[Pp]wd|[Tt]oken|[Ss]ecret|[Kk]ey|[Cc]redentials?)(?:[\s,;)\]}]|$)"
+    r"(?-i:(?:[a-z_][A-Za-z_.]{2,}(?:\(|\[[\"'a-z])"
+    r"|[A-Z][A-Za-z0-9]{2,}(?:\.[A-Za-z_]+)+\(|\.[a-z_]{3,}\(|[a-z_]+::[a-zA-Z_]"
+    r"|(?:Optional|Union|Annotated|List|Type|Literal|Final|ClassVar|Mapped|Option)[\[<]|await\s+[a-z_]|new\s+[A-Z]"
+    r"|(?:[A-Za-z_]+\.)+[A-Za-z_]*(?:[Pp]assword|[Pp]asswd|[Pp]wd|[Tt]oken|[Ss]ecret|[Kk]ey|[Cc]redentials?)(?:[\s,;)\]}\\\"'`|<>\x1b]|$)"
     r"|(?:token|api_?key|(?:[a-z]+_)+(?:password|passwd|pwd|token|secret|key|credentials?)|[a-z]+(?:Password|Token|Secret|Key))(?:[\s;,)]|$)"
-    r"|(?:password|secret)[,)]))"
+    r"|(?:password|passwd|pwd?|secret)[,)]))"
 )
 """What a program assigns is a call, an element, an attribute or a variable, and no value."""
 _KEY_FILE = (
-    r"(?:~|\.{1,2}|[a-z]:)?[/\\][a-z0-9_./\\~-]*\.(?:pem|key|crt|cer|json|txt|ya?ml|env|p12|pfx|pub|toml|ini"
+    r"(?:~|\.{1,2}|[a-z]:)?[/\\][a-z0-9_./\\~\x1b-]*\.(?:pem|key|crt|cer|json|txt|ya?ml|env|p12|pfx|pub|toml|ini"
     r"|jks)(?:[^a-z0-9.]|\.?$|\.\s)"
 )
 _HARMLESS = (
     r"(?:null|none|nil|undefined|true|false|empty|missing|invalid|incorrect|wrong|required|expired|rejected|denied|not|no|yes"
-    r"|must|cannot|is|was|str|string|int|bool|bytes|optional|xxx+|os|env|getenv|process|self|config|settings)"
-    r"(?:[\s,;.:)(\]}\"'\\<>?]|$)|\*\*\*+|\*\*(?:[,;.)\]}\"'\\]|$)|\*\*[ \t]+[\\\"'`]*"
+    r"|must|cannot|is|was|(?:secret)?str|string|int|bool|bytes|optional|xxx+|os|env|getenv|process|self|config|settings)"
+    r"(?:[\s,;.:)(\]}\"'\\<>?`|\x1b]|[!*]+(?:[\s\"'\\]|$)|$)|\*\*\*+|\*\*(?:[,;.)\]}\"'\\]|$)|\*\*[ \t]+[\\\"'`]*"
     rf"[(<\[{{{PRIVATE}]"
-    r"|\.\.\.|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\]|$)|\$\{|\$\(|%[sdr(]"
+    r"|\.\.\.|\\+[nrt]\x1b|(?:\?|\$[0-9]{1,2}|@[a-z_]*(?:password|pwd|token|secret))(?:[\s,;)}\"'\\`|<>\x1b]|$)|-\}"
+    r"|(?:asn1|x509|pkcs[0-9]+|http2|oauth2|base64|ed25519): |password (?:updated|unchanged|changed|is|must|has|expir)"
+    r"|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\`|<>&*\x1b]|$)|\$\{|\$\(|%[sdr(]"
     rf"|{_CODE}|{_KEY_FILE}|your[_-](?:[a-z]+[_-])*(?:key|token|secret|password|here)(?:[\s,;.)\]}}\"'\\]|$)"
     rf"|\{{\{{|\{{[a-z_.]*\}}|\[[a-z_ ]*\]|<[a-z_ :-]{{0,40}}>|{_HASHED}\s*\(\s*[NE]?['\"]"
 )
@@ -381,23 +417,23 @@ def _quoted(quote: str) -> Rule:
     return Rule(
         f"quoted_secret_{'double' if quote == chr(34) else 'single'}",
         rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[bunre]?)(?:({quote})(?:{first}|\\[^\r\n{PRIVATE}])(?:{other}|\\[^\r\n{PRIVATE}])*"
-        rf"|(\\{quote}){first}{other}*)",
+        rf"|(\\+{quote}){first}{other}*)",
         "<secret>",
         (f"api_key={quote}a b{quote}, n=3", f"api_key={quote}<secret>{quote}, n=3"),
         frame="${1}${2}${3}{}",
         gate=_ASSIGNED,
-        also=rf"(?i)[=:>*][ \t]*[bunre]?\\?{quote}",
+        also=rf"(?i)[=:>*][ \t]*[bunre]?\\*{quote}",
     )
 
 
 _KEYWORDS = (
     Rule(
         "working_directory",
-        rf"({B}(?:PWD|OLDPWD|pwd)=[\"']?)(/)",
+        rf"({B}(?:PWD|OLDPWD|pwd)[\\\"']*[=:][ \t]*[\\\"']*)(/|[A-Za-z]:[\\/])",
         KEEP,
-        ("PWD=/srv/app OLDPWD=/srv", "PWD=/srv/app OLDPWD=/srv"),
+        ("PWD=/srv/app pwd: /srv", "PWD=/srv/app pwd: /srv"),
         frame="${1}{}${2}",
-        gate="(?:PWD|pwd)=",
+        gate=r"(?:PWD|pwd)[\\\"']*[=:]",
     ),
     Rule(
         "harmless_value",
@@ -432,10 +468,10 @@ _KEYWORDS = (
     ),
     Rule(
         "harmless_authorization",
-        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"']*)((?:(?:bearer|basic|token)\s*)?(?:none|null|nil|undefined|missing|required|invalid"
-        r"|denied|failed|(?-i:YOUR_[A-Z_]+|\$\{?[A-Z_]+\}?)|<[a-z_ -]{1,40}>|\{[a-z_.]+\}"
-        r"|\*\*\*+)(?:[\s,;.)\]}\"'\\]|$)"
-        r"|(?:bearer|basic)(?:[\r\n\"',]|$))",
+        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"'`]*)((?:(?:bearer|basic|token)\s*)?(?:none|null|nil|undefined|missing|required|invalid"
+        r"|denied|failed|(?-i:YOUR_[A-Z_]+)|\$\{?[a-z_][a-z_.()]*\}?|<[a-z_ -]{1,40}>|\{[a-z_.()]+\}"
+        r"|\*\*\*+)(?:[\s,;.)\]}\"'`\\!|\x1b]|$)"
+        r"|(?:bearer|basic|token)\s*(?:[\r\n\"',]|$))",
         KEEP,
         ("Authorization: Bearer <token>, is missing", "Authorization: Bearer <token>, is missing"),
         frame="${1}{}${2}",
@@ -451,8 +487,8 @@ _KEYWORDS = (
     ),
     Rule(
         "authorization",
-        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"']*(?:(?:bearer|basic|token|digest|api-?key|negotiate)\s+)?)"
-        rf"[^\s\\\"',;<>{PRIVATE}]+",
+        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"'`]*(?:(?:bearer|basic|token|digest|api-?key|negotiate)\s+)?)"
+        rf"[^\s\\\"',;<>`{PRIVATE}]+",
         "<secret:authorization>",
         ("Authorization: Bearer abc.def rejected", "Authorization: Bearer <secret:authorization> rejected"),
         frame="${1}{}",
@@ -482,6 +518,14 @@ _KEYWORDS = (
         ("Cookie: sid=abc; theme=dark\nGET", "Cookie: <secret:cookie>\nGET"),
         frame="${1}{}",
         gate=r"(?i)cookie[\\\"']*\s*[:=,]",
+    ),
+    Rule(
+        "cookie_flag",
+        rf"((?:\s-b|--cookie)[ =]\s*\\*[\"'][A-Za-z0-9_.-]+=)[^\"'\\{PRIVATE}]+",
+        "<secret:cookie>",
+        ("curl -b 'session=a1b2' x.example", "curl -b 'session=<secret:cookie>' x.example"),
+        frame="${1}{}",
+        gate=_SELDOM_TOLD,
     ),
     Rule(
         "session_cookie",
@@ -562,7 +606,7 @@ _KEYWORDS = (
     ),
     Rule(
         "npm_auth",
-        rf"((?:^|[\s:\"'])_auth ?=\s*[\"']?)[^\s\"'$<>{PRIVATE}][^\s\"'<>{PRIVATE}]*",
+        rf"((?:^|[\s\x1b:\"'])_auth ?=\s*[\"']?)[^\s\"'$<>{PRIVATE}][^\s\"'<>{PRIVATE}]*",
         "<secret>",
         ("//npm.example/:_auth=YW5uOnB3", "//npm.example/:_auth=<secret>"),
         frame="${1}{}",
@@ -570,7 +614,7 @@ _KEYWORDS = (
     ),
     Rule(
         "driver_url",
-        rf"((?:^|[\s\"'=(]))[^\s/:@'\"<>=(`{PRIVATE}]+:[^\s'\"<>`{PRIVATE}]*(@(?:tcp|unix)\()",
+        rf"((?:^|[\s\x1b\"'=(]))[^\s/:@'\"<>=(`{PRIVATE}]+:[^\s'\"<>`{PRIVATE}]*(@(?:tcp|unix)\()",
         "<credentials>",
         ("open app:pw1@tcp(db:3306)/prod", "open <credentials>@tcp(db:3306)/prod"),
         frame="${1}{}${2}",
@@ -594,7 +638,7 @@ _KEYWORDS = (
     ),
     Rule(
         "piped_password",
-        rf"({B}echo\s+(?:-n\s+)?[\"']?)[^\s\"'$|`<>{PRIVATE}]+([\"']?\s*\|\s*[^\r\n|]*--?password-stdin)",
+        rf"({B}echo\s+(?:-n\s+)?[\"']?)[^\s\"'$|`<>{PRIVATE}]+([\"']?\s*\|\s*(?:[^\r\n|]*--?password-stdin|sudo\s+(?:-[A-Za-z]+\s+)*-[A-Za-z]*S))",
         "<secret>",
         ("echo pw1 | docker login -u a --password-stdin", "echo <secret> | docker login -u a --password-stdin"),
         frame="${1}{}${2}",
@@ -602,7 +646,7 @@ _KEYWORDS = (
     ),
     Rule(
         "owned_pass",
-        rf"((?:{_OWNED}|redis_auth|REDIS_AUTH){_CLOSE}{_EQUALS}{_OPEN}){_START}{_REST}*",
+        rf"((?:{_OWNED}|redis_auth|REDIS(?:CLI)?_AUTH){_CLOSE}{_EQUALS}{_OPEN}){_START}{_REST}*",
         "<secret>",
         ("SMTP_PASS=pw1 PORT=3", "SMTP_PASS=<secret> PORT=3"),
         frame="${1}{}",
@@ -637,7 +681,7 @@ _KEYWORDS = (
     ),
     Rule(
         "password_input",
-        rf"(<(?:input|INPUT){B}[^<>]*(?i:type=[\"']?password[^<>]*\svalue=)\\?[\"'])[^\"'\\<>{PRIVATE}]+",
+        rf"(<(?:input|INPUT){B}[^<>]*(?i:type=\\*[\"']?password[^<>]*\svalue=)\\*[\"'])[^\"'\\<>{PRIVATE}]+",
         "<secret>",
         ('<input type="password" value="pw1">', '<input type="password" value="<secret>">'),
         frame="${1}{}",
@@ -677,7 +721,7 @@ _KEYWORDS = (
     ),
     Rule(
         "pgpass",
-        rf"((?:^|[\s\"'])[A-Za-z0-9.*_-]+:(?:54[0-9]{{2}}|6432|\*):[A-Za-z0-9_*-]+:[A-Za-z0-9_.*-]+:)[^\s:\"'{PRIVATE}]+",
+        rf"((?:^|[\s\x1b\"'])[A-Za-z0-9.*_-]+:(?:54[0-9]{{2}}|6432|\*):[A-Za-z0-9_*-]+:[A-Za-z0-9_.*-]+:)[^\s:\"'{PRIVATE}]+",
         "<secret>",
         ("db.example:5432:prod:app:pw1", "db.example:5432:prod:app:<secret>"),
         frame="${1}{}",
@@ -761,7 +805,7 @@ _KEYWORDS = (
     ),
     Rule(
         "expected_password",
-        rf"((?:assword|assphrase)[^\r\n\"'{PRIVATE}]{{0,20}}[\\\"'}})]+(?:[\s;{{]|\\+[nrt])*(?:[A-Za-z_]+\.|exp_)?send(?:line)?(?:\s+--)?[\s(]+"
+        rf"((?:assword|assphrase)[^\r\n\"'{PRIVATE}]{{0,20}}[\\\"'}})]+(?:[\s;{{\x1b]|\\+[nrt])*(?:[A-Za-z_]+\.|exp_)?send(?:line)?(?:\s+--)?[\s(]+"
         rf"[\\\"']+)(?:[^\s\"'\\$\[{{<>{PRIVATE}])(?:[^\"'\\\r\n{PRIVATE}]|\\[^rnt\"'\\\r\n{PRIVATE}])*",
         "<secret>",
         (r'expect "*?assword:*"; send "pw1\r"', r'expect "*?assword:*"; send "<secret>\r"'),
@@ -789,7 +833,8 @@ _KEYWORDS = (
     Rule(
         "basic_user",
         rf"(\s(?:-[fgikLsSv]{{0,5}}u|--(?:proxy-)?user[= ])\s*[\"']?)[0-9]*[^\s:\"'<>0-9{PRIVATE}][^\s:\"'<>{PRIVATE}]*"
-        rf":(?:/[^\s/\"'<>{PRIVATE}]|[^\s/\"'<>{PRIVATE}])[^\s\"'<>{PRIVATE}]*",
+        rf":(?:/[^\s/\"'<>{PRIVATE}]|\$[^\s\"'<>A-Z{{({PRIVATE}]|[^\s/\"'<>${PRIVATE}])"
+        rf"[^\s\"'<>{PRIVATE}]*",
         "<credentials>",
         ("curl -u bob:hunter2 https://x", "curl -u <credentials> https://x"),
         frame="${1}{}",
@@ -805,11 +850,11 @@ _KEYWORDS = (
     ),
     Rule(
         "sql_password",
-        rf"(?i)((?:identified\s+by|password)\s+['\"])[^'\"{PRIVATE}]+",
+        rf"(?i)((?:identified\s+by|password|passphrase)\s+\\*['\"])(?:[^'\"\\{PRIVATE}]|\\[^'\"\\{PRIVATE}])+",
         "<secret>",
         ("CREATE USER a IDENTIFIED BY 'pw1'", "CREATE USER a IDENTIFIED BY '<secret>'"),
         frame="${1}{}",
-        gate=r"(?i)(?:by|password)\s+['\"]",
+        gate=r"(?i)(?:by|password|passphrase)\s+\\*['\"]",
     ),
     Rule(
         "sql_hashed_password",
@@ -871,26 +916,61 @@ _KEYWORDS = (
         "<secret>",
         ("API_KEY is set to abc123def and fails", "API_KEY is set to <secret> and fails"),
         frame="${1}{}",
-        gate=rf"(?i){_WORD}{_CLOSE}(?:[ \t]+for[ \t]|[ \t]*(?::(?:\*\*)?|is|was|of|set to)[ \t])",
+        gate=_SPOKEN_OF,
+        also=rf"(?i){_WORD}{_CLOSE}{_IS_TOLD}",
     ),
     Rule(
         "spaced_secret",
-        rf"(?i){_NAME}{_CLOSE}(?:[ \t]+(?:value|provided|key|given|->)?:?[ \t]*|:)[(\"'`]?[A-Za-z0-9+_~-]"
-        rf"[A-Za-z0-9+/_~-]{{15,}}",
+        rf"(?i){_NAME}{_CLOSE}(?:[ \t]+(?:value|provided|key|given|->)?:?[ \t]*|:)\\*[(\"'`]?(?:[a-z]{{1,2}}\.)?"
+        rf"[A-Za-z0-9+_~-][A-Za-z0-9+/_~-]{{15,}}(?:[.!@#$%^*?]+[A-Za-z0-9+/_~-]+)*",
         "<secret>",
         ("Incorrect API key provided: a1B2c3D4e5F6g7H8. Look", "Incorrect API key provided: <secret>. Look"),
         find=find_told,
-        gate=rf"(?i){_WORD}{_CLOSE}(?:[ \t]+(?:value|provided|key|given|->)?:?[ \t]*|:)[(\"'`]?[A-Za-z0-9+_~-]"
-        r"[A-Za-z0-9+/_~-]{15}",
+        gate=_SPOKEN_OF,
+        also=rf"(?i){_WORD}{_CLOSE}{_IS_SPACED}",
     ),
     Rule(
         "spaced_password",
         rf"(?i)({B}(?:passw(?:or)?[dt]|passphrase)[ \t]+(?:->[ \t]*)?[\"'`]?)"
-        rf"[a-z0-9][^\s\"'`<>,;{PRIVATE}]{{2,}}[!#$%^&*]"
+        rf"[a-z0-9][^\s\"'`<>,;{PRIVATE}]{{2,}}(?:[!#$%^&*]|@[0-9])"
         rf"[^\s\"'`<>,;{PRIVATE}]*",
         "<secret>",
         ("with password Fox#123 failed", "with password <secret> failed"),
         frame="${1}{}",
+    ),
+    Rule(
+        "set_secret",
+        rf"((?:{B}[Ss]et[ \t]+{_CASED}[ \t]+to|{B}ENV[ \t]+{_CASED})[ \t]+{_OPEN}){_LOOKS_RANDOM}",
+        "<secret>",
+        ("ENV DB_PASSWORD Fox1#ab\nset api_key to abc123def4", "ENV DB_PASSWORD <secret>\nset api_key to <secret>"),
+        frame="${1}{}",
+        gate=_SELDOM_TOLD,
+    ),
+    Rule(
+        "filled_in",
+        rf"((?:{_FILL}\([^\r\n]{{0,60}}?{_FIELD},\s*(?:text=|value=)?|{_FIELD}\.{_FILL}\(|{_FIELD},\s*[\\\"']+(?:text|value)[\\\"']+\s*:\s*)"
+        rf"[\\\"']+)[^\s\"'\\{PRIVATE}]+([\\\"'])",
+        "<secret>",
+        ("page.fill('#password', 'pw1') timed out", "page.fill('#password', '<secret>') timed out"),
+        frame="${1}{}${2}",
+        gate=_FIELD,
+    ),
+    Rule(
+        "login_call",
+        r"((?:[Aa]uth\s*=\s*\(|Auth\(|NetworkCredential\(|PlainCredentials\(|PasswordCredentials?\(|\.login\()\s*b?[\"'][^\"'\r\n]{1,80}[\"']\s*,\s*b?[\"'])"
+        rf"[^\"'\r\n{PRIVATE}]+([\"'])",
+        "<secret>",
+        ("get(url, auth=('svc', 'pw1'), timeout=3)", "get(url, auth=('svc', '<secret>'), timeout=3)"),
+        frame="${1}{}${2}",
+        gate=_SELDOM_TOLD,
+    ),
+    Rule(
+        "secret_element",
+        rf"([{PRIVATE}])[^<>\s{PRIVATE}]+(</(?:secret|credentials)>)",
+        "<secret>",
+        ("<secret>a1B2-c3_D4</secret> sent", "<secret><secret></secret> sent"),
+        frame="${1}{}${2}",
+        gate="</",
     ),
     Rule(
         "harmless_key",
@@ -899,7 +979,7 @@ _KEYWORDS = (
         KEEP,
         ("Idempotency-Key: a1b2c3d4-e5f6", "Idempotency-Key: a1b2c3d4-e5f6"),
         frame="${1}{}${2}",
-        gate=rf"(?i)key{_CLOSE}[ \t]*[=:]",
+        gate=_KEY_SAID,
     ),
     Rule(
         "key",
@@ -907,7 +987,7 @@ _KEYWORDS = (
         "<secret>",
         ("key=abc123def456 refused", "key=<secret> refused"),
         frame="${1}{}",
-        gate=rf"(?i)key{_CLOSE}[ \t]*[=:]",
+        gate=_KEY_SAID,
     ),
 )
 
@@ -925,7 +1005,7 @@ _NAME_END = r"([\"'`,;)\]}]|[\r\n]|$)"
 _DRIVE = r":[\\/]+[UuDdHh]"
 _PROMPT = r"@[A-Za-z0-9._-]+:[ ~/]"
 _USER_KEY = (
-    r"(?:user|User|USER|login|Login|LOGIN|account|Account|ACCOUNT|owner|Owner|OWNER|author|Author|AUTHOR"
+    r"(?:user|User|USER|login|Login|LOGIN|LOGNAME|account|Account|ACCOUNT|owner|Owner|OWNER|author|Author|AUTHOR"
     r"|assignee|Assignee|ASSIGNEE)(?:[ _-]?(?:name|Name|NAME))?"
 )
 _QUOTED_USER_KEY = _USER_KEY.replace("|author|Author|AUTHOR", "")
@@ -949,12 +1029,12 @@ _TECHNICAL_USER = (
     r"|ipv|md|http|agent|model|node|host|worker|task|tool|run|team|group|page|line|item|version|level|app|pod|job"
     r"|server|client|bot|role|org|account|level)[0-9]+|[a-z0-9_-]+\.(?:com|org|net|io|dev|py|js|ts|json|md|txt|ya?ml"
     r"|toml|go|rs|java|rb|sh|sql|csv|log|id|name)|[a-z0-9_.-]+_(?:id|ids|key|type|role|name|input|message|agent|team|prompt))"
-    r"(?:[^A-Za-z0-9._@:/\\-]|[.:](?:\s|$)|$))"
+    r"(?:[^A-Za-z0-9._@:/\\-]|[.:](?:\s|$)|\\+(?:[nrt]\x1b|[\"'])|$))"
 ).replace("{B}", B)
 _AUTHOR = (
     r"(?:author|Author|AUTHOR|owner|Owner|OWNER|assignee|Assignee|ASSIGNEE|(?:user|User|USER)[ _-]?(?:name|Name|NAME))"
 )
-_WORD_END = r"([^A-Za-z0-9._(\[@:/\\-]|\.?$|\.\s)"
+_WORD_END = r"([^A-Za-z0-9._(\[@:/\\-]|\\[nrt]\x1b|\.?$|\.\s)"
 _FULL_NAME = r"\p{Lu}[\p{L}'-]+(?: \p{Lu}[\p{L}'-]*\.?){1,3}"
 _LISTED_FILE = r"(?:drwx|-rw-|-rwx|-r--)[rwxsStT-]{6}[+@.]? +[0-9]+ +"
 _SELDOM_NAMED = (
@@ -974,13 +1054,15 @@ _ROLE = (
     r"|opus|sonnet|haiku|console|default|not|no|none|unassigned|pending|approved|rejected|first|needs|self|config|main|py|js|ts|html"
     r"|json|xml|reporters?|reviewers?)"
 )
+_LETTER = r"A-Za-z\x{00C0}-\x{024F}\x{0370}-\x{06FF}\x{1E00}-\x{1FFF}"
+"""Of scripts that put spaces between words: what stands beside an address in Chinese or Japanese is no part of it."""
 _PEOPLE = (
     Rule(
         "harmless_remote",
-        r"((?:^|[^A-Za-z0-9._%+-])git@)([a-z0-9.-]+[:/][A-Za-z0-9._~-]+/)",
+        r"(^|[^A-Za-z0-9._%+-])git@([a-z0-9])",
         KEEP,
-        ("git clone git@git.example:a/b.git", "git clone git@git.example:a/b.git"),
-        frame="${1}{}${2}",
+        ("git@git.example: denied; ssh -T git@git.example", "git@git.example: denied; ssh -T git@git.example"),
+        frame="${1}{}git@{}${2}",
         gate="git@",
     ),
     Rule(
@@ -993,7 +1075,8 @@ _PEOPLE = (
     ),
     Rule(
         "email",
-        r"(?i)[\p{L}0-9_%+](?:[\p{L}0-9._%+'-]*[\p{L}0-9_%+-])?" + _AT_SIGN + r"(?:[\p{L}0-9-]+\.)+\p{L}{2,}",
+        rf"(?i)[{_LETTER}0-9_%+](?:[{_LETTER}0-9._%+'-]*[{_LETTER}0-9_%+-])?{_AT_SIGN}(?:[{_LETTER}0-9-]+\.)+[{_LETTER}]{{2,}}"
+        r"|[\p{L}0-9._%+-]+@(?:[\p{L}0-9-]+\.)+[\x{0900}-\x{D7FF}]{2,}",
         "<email>",
         ("mail to ann.b+x@mail.example.org bounced", "mail to <email> bounced"),
         gate=_AT,
@@ -1015,7 +1098,7 @@ _PEOPLE = (
     ),
     Rule(
         "name_before_email",
-        rf"(?m)((?:^|[\s,;(\"'=:\[])[\"']?){_FULL_NAME}([\\\"']{{0,2}} ?<[{PRIVATE}]>)",
+        rf"(?m)((?:^|[\s\x1b,;(\"'=:\[])[\"']?){_FULL_NAME}([\\\"']{{0,2}} ?<[{PRIVATE}]>)",
         "<name>",
         ("Author: Ann B. Baker <ann@example.org>", "Author: <name> <<email>>"),
         frame="${1}{}${2}",
@@ -1039,7 +1122,7 @@ _PEOPLE = (
     ),
     Rule(
         "harmless_prompt",
-        r"(?m)(^|[\s\"'])((?:root|app|runner|jenkins|ubuntu|postgres|node|git|user)@[A-Za-z0-9._-]+:[ ~/])",
+        r"(?m)(^|[\s\x1b\"'])((?:root|app|runner|jenkins|ubuntu|postgres|node|git|user)@[A-Za-z0-9._-]+:[ ~/])",
         KEEP,
         ("root@4f66ad9a0b2e:/app# ls", "root@4f66ad9a0b2e:/app# ls"),
         frame="${1}{}${2}",
@@ -1047,7 +1130,7 @@ _PEOPLE = (
     ),
     Rule(
         "prompt_user",
-        r"(?m)(^|[\s\"'])[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+:(?: Permission denied|[~/][^\s:]*[$#%](?:\s|$)))",
+        r"(?m)(^|[\s\x1b\"'])[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+:(?: Permission denied|[~/][^\s:]*[$#%](?:\s|$)))",
         "<user>",
         (
             "annb@build01: Permission denied annb@build01:~/x$ ls",
@@ -1059,7 +1142,7 @@ _PEOPLE = (
     Rule(
         "denied_user",
         r"(?i)((?:(?:access|permission) denied|(?:authentication|login) failed|failed password) for (?:invalid )?user )"
-        rf"[^\s\"'`,;:{PRIVATE}]+",
+        rf"[^\s\"'`\\,;:{PRIVATE}][^\s\"'`,;:{PRIVATE}]*",
         "<user>",
         ("Permission denied for user annb, bye", "Permission denied for user <user>, bye"),
         frame="${1}{}",
@@ -1193,7 +1276,7 @@ _PEOPLE = (
     ),
     Rule(
         "home_tilde",
-        r"((?:^|[\s\"'=(:])~)[a-z_][a-z0-9_.-]{1,31}(/)",
+        r"((?:^|[\s\x1b\"'=(:])~)[a-z_][a-z0-9_.-]{1,31}(/)",
         "<user>",
         ("cd ~annb/src", "cd ~<user>/src"),
         frame="${1}{}${2}",
@@ -1201,7 +1284,7 @@ _PEOPLE = (
     ),
     Rule(
         "home_share",
-        rf"(?i)(\\\\[a-z0-9.$_-]+(?:\\+[a-z0-9.$_-]+)?\\+(?:home|users)\$?\\+){_FILE_NAME}",
+        rf"(?i)(\\\\[a-z0-9.$_\x1b-]+(?:\\+[a-z0-9.$_\x1b-]+)?\\+(?:home|users)\$?\\+){_FILE_NAME}",
         "<user>",
         (r"open \\srv01\users\annb\x", r"open \\srv01\users\<user>\x"),
         frame="${1}{}",
@@ -1281,13 +1364,13 @@ _PEOPLE = (
     ),
     Rule(
         "harmless_quoted_user",
-        rf"({B}(?:{_QUOTED_USER_KEY}|role|Role|ROLE)[ \t]+['\"`])((?i:{_TECHNICAL_USER}|(?:active|inactive"
+        rf"({B}(?:{_QUOTED_USER_KEY}|role|Role|ROLE)[ \t]+\\*['\"`])((?i:{_TECHNICAL_USER}|(?:active|inactive"
         rf"|message|input|prompt|query"
         r"|data|content|field|name|id|email|profile|session|role|reader|writer|type|created|deleted|updated)['\"`]))",
         KEEP,
         ("role 'admin' or user 'root'", "role 'admin' or user 'root'"),
         frame="${1}{}${2}",
-        gate=rf"(?:{_QUOTED_USER_KEY}|role|Role|ROLE)[ \t]+['\"`]",
+        gate=rf"(?:{_QUOTED_USER_KEY}|role|Role|ROLE)[ \t]+\\*['\"`]",
     ),
     Rule(
         "harmless_account",
@@ -1299,12 +1382,12 @@ _PEOPLE = (
     ),
     Rule(
         "quoted_user",
-        rf"({B}(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|[ \t]+){_OPEN}|(?:role|Role|ROLE)[ \t]+)['\"`])"
+        rf"({B}(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|[ \t]+){_OPEN}|(?:role|Role|ROLE)[ \t]+\\*)['\"`])"
         rf"(?:[A-Za-z0-9.-]{{1,30}}\\{{1,2}})?[^'\"`\\\r\n{PRIVATE}]{{1,80}}",
         "<user>",
         ('authentication failed for user "annb"', 'authentication failed for user "<user>"'),
         frame="${1}{}",
-        gate=rf"(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|[ \t]+){_OPEN}|(?:role|Role|ROLE)[ \t]+)['\"`]",
+        gate=rf"(?:{_QUOTED_USER_KEY}{_CLOSE}(?:{_EQUALS}|[ \t]+){_OPEN}|(?:role|Role|ROLE)[ \t]+\\*)['\"`]",
     ),
     Rule(
         "harmless_role",
@@ -1325,7 +1408,7 @@ _PEOPLE = (
     Rule(
         "told_reviewer",
         rf"(?m)({B}(?:[Rr]eviewer|[Aa]pprover|[Aa]ssigned[ _][Tt]o)[ \t]*:[ \t]*)"
-        rf"[a-z]{{2,20}}\.[a-z]{{2,24}}([ \t]*(?:$|[\r\n,;|]))",
+        rf"[a-z]{{2,20}}\.[a-z]{{2,24}}([ \t]*(?:$|[\r\n,;|]|\\[nrt]\x1b))",
         "<user>",
         ("assigned_to: ann.baker, n: 3", "assigned_to: <user>, n: 3"),
         frame="${1}{}${2}",
@@ -1349,7 +1432,7 @@ _PEOPLE = (
     ),
     Rule(
         "assigned_user",
-        rf"({B}(?:user|User|USER|login|Login|LOGIN)(?:[_-]?(?:name|Name|NAME))?=){_START}{_REST}*",
+        rf"({B}(?:user|User|USER|login|Login|LOGIN|LOGNAME)(?:[_-]?(?:name|Name|NAME))?=){_START}{_REST}*",
         "<user>",
         ("login failed: user=annb db=prod", "login failed: user=<user> db=prod"),
         frame="${1}{}",
@@ -1375,7 +1458,8 @@ _PEOPLE = (
     Rule(
         "told_login",
         rf"(?m)({B}(?:(?:user|User|USER)[_-]?(?:name|Name|NAME)|(?:login|Login|LOGIN)(?:[_-]?(?:name|Name|NAME))?|assignee|Assignee"
-        r"|ASSIGNEE)[ \t]*:[ \t]*)[A-Za-z][A-Za-z0-9._-]{1,40}([ \t]*(?:$|[\r\n,;|&)}\]]|[ \t][A-Za-z_.-]+[:=]))",
+        r"|ASSIGNEE)[ \t]*:[ \t]*)[A-Za-z][A-Za-z0-9._-]{1,40}([ \t]*(?:$|[\r\n,;|&)}\]]|\\[nrt]\x1b"
+        r"|[ \t][A-Za-z_.-]+[:=]))",
         "<user>",
         ("username: annb, host: db", "username: <user>, host: db"),
         frame="${1}{}${2}",
@@ -1407,7 +1491,7 @@ _MAC_DOTTED = r"(?i)\.[0-9a-f]{4}\.[0-9a-f]{4}"
 _NUMBERS = (
     Rule(
         "harmless_ipv4",
-        rf"((?:^|[\s\"'(;])[A-Z][A-Za-z]+/|{B}[vV]|[vV]ersion[ =:]*)([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)"
+        rf"((?:^|[\s\x1b\"'(;])[A-Z][A-Za-z]+/|{B}[vV]|[vV]ersion[ =:]*)([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)"
         r"|([A-Za-z_]/|[A-Za-z0-9\]][~=!<>]=|[A-Za-z]-)([0-9]\.[0-9]+\.[0-9]+\.[0-9]+)"
         r"|(^|[^A-Za-z0-9_.])([0-2](?:\.[0-9]+){4,}|255\.255\.[0-9]+\.0|[0-9]+\.[0-9]+\.[0-9]+\.0/[0-9])",
         KEEP,
@@ -1594,7 +1678,7 @@ _NUMBERS = (
     ),
     Rule(
         "phone_european",
-        rf"(^|[\s\"'(:,])(?:00[1-9][0-9]{{1,2}}[ -][0-9]{{2,4}}[ -][0-9]{{3,8}}"
+        rf"(^|[\s\x1b\"'(:,])(?:00[1-9][0-9]{{1,2}}[ -][0-9]{{2,4}}[ -][0-9]{{3,8}}"
         rf"|0[1-9][0-9]{{1,3}} [0-9]{{3,4}} [0-9]{{4}}|0[1-9][0-9]{{1,3}}/[0-9]{{5,8}}"
         rf"|07[0-9]{{3}} [0-9]{{6}}|01[5-7][0-9][ -][0-9]{{7,8}}|0[1-9]0?-[0-9]{{4}}-[0-9]{{4}}"
         rf"){B}",
@@ -1606,7 +1690,8 @@ _NUMBERS = (
     ),
     Rule(
         "phone_area",
-        rf"(^|[\s\"':,])(?:\(0[1-9][0-9]{{0,3}}\) [0-9]{{3,5}}[ -]|\([1-9][0-9]{{1,3}}\) [0-9]{{4,5}}-)[0-9]{{4}}{B}",
+        rf"(^|[\s\x1b\"':,])(?:\(0[1-9][0-9]{{0,3}}\) [0-9]{{3,5}}[ -]"
+        rf"|\([1-9][0-9]{{1,3}}\) [0-9]{{4,5}}-)[0-9]{{4}}{B}",
         "<phone>",
         ("call (02) 9374 4000 back", "call <phone> back"),
         frame="${1}{}",
@@ -1674,7 +1759,7 @@ _ADDRESSES = (
 _OPAQUE = (
     Rule(
         "opaque",
-        rf"{B}(?:SHA256:)?[A-Za-z0-9+/_-]{{32,}}={{0,2}}",
+        rf"{B}(?:SHA256:|h1:)?[A-Za-z0-9+/_-]{{32,}}={{0,2}}",
         "<secret:opaque>",
         ("sent Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE here", "sent <secret:opaque> here"),
         gate=r"(?:^|[^A-Za-z0-9+/_-])[a-z0-9+/_-]*[A-Z][A-Za-z0-9+/_-]{16}|[a-z0-9+/_-]{16}[A-Z]",
@@ -1685,6 +1770,7 @@ _OPAQUE = (
 
 STAGES = (
     Stage("blocks", ("PRIVATE KEY|Private-Lines",), _BLOCKS),
+    Stage("escapes", (r"\\[nrtuUxe0]|\x1b",), _ESCAPES),
     Stage("urls", ("://",), _URLS),
     Stage("oracle", ("(?i)jdbc:oracle:",), _ORACLE),
     Stage("token_urls", ("://",), _TOKEN_URLS),

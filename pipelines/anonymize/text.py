@@ -14,7 +14,7 @@ from operator import or_
 
 import polars as pl
 
-from pipelines.anonymize.rules import KEEP, STAGES, Rule, Stage
+from pipelines.anonymize.rules import ESCAPED, KEEP, STAGES, Rule, Stage
 
 UNSANITIZED = "<unsanitized>"
 """Stored, with its length, in place of a text that could not be sanitized: never the text itself."""
@@ -165,8 +165,7 @@ class Sanitizer:
     def _apply_stages(self, texts: pl.Series) -> pl.Series:
         for stage in self._stages:
             texts = self._apply_stage(texts, stage)
-        kept = texts.str.contains(KEEP, literal=True)
-        return _rewrite(texts, kept, lambda found: found.str.replace_all(KEEP, "", literal=True))
+        return _rewrite(texts, texts.str.contains(f"[{KEEP}\x1b]"), _without_marks)
 
     def _apply_stage(self, texts: pl.Series, stage: Stage) -> pl.Series:
         """One look after another narrows down the texts that the rules may concern; only these are worked on."""
@@ -221,6 +220,11 @@ def _where(texts: pl.Series, looks: Sequence[tuple[str, ...]], work: Callable[[p
         return work(texts)
     concerned = reduce(or_, (texts.str.contains(pattern) for pattern in looks[0]))
     return _rewrite(texts, concerned, lambda found: _where(found, looks[1:], work))
+
+
+def _without_marks(texts: pl.Series) -> pl.Series:
+    """What rules told each other, taken back."""
+    return texts.str.replace_all(KEEP, "", literal=True).str.replace_all(rf"{ESCAPED}\x1b", "${1}")
 
 
 def _may_hold_private_use(texts: pl.Series) -> pl.Series:

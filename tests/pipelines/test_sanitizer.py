@@ -174,6 +174,21 @@ HARMLESS = (
     "drwxr-xr-x 0644 1048576 file, (12) errors, shape (32) 1024 2048, cards 4000.4000.4000.4001",
     "session opened for user root, sudo: command not found, Accepted 12 of 14",
     "token 3a2d08fb415071cc94dd6fcee24cfbdd1fb487dd, 1234.5678.9012, diff +1 -2, UTC+5:30",
+    'let secret = std::env::var("SECRET"); var apiKey = Environment.GetEnvironmentVariable("KEY")',
+    'token = "".join(parts)',
+    "password: Optional[SecretStr] = None, connect(user=user, password=pw)",
+    "UPDATE users SET password = ? WHERE token = $1 AND password = @password",
+    "headers = {'Authorization': 'Bearer ' + token, \"Authorization\": `Bearer ${accessToken}`}",
+    "git@git.example: Permission denied (publickey). ssh -T git@git.example",
+    "github.com/x/y v0.1.0 h1:8zKfU6vIgle9WOAozJtsqP0CZjWz72By81CfF6RPixh=",
+    "pwd: /srv/app, sshpass: command not found, passwd: password updated successfully",
+    "failed to parse private key: asn1: structure error",
+    r"D:\repos\new\temp C:\certs\tls.key=3 \x1b[32mPASS\x1b[0m a\nb \u0026 password:\nlogin failed",
+    'curl -u "$USER:$PASS" x, "password=${DB_PASSWORD:-}"',
+    r"self.token = self.token\nuser=root\nlogin: required\npassword = ?\n",
+    "token=None! api_key: null** secret=$SECRET| \x1b[1mapi_key=None\x1b[0m Authorization: none!",
+    "set token to null, set secret to empty, ENV TOKEN, service_key: frontend, cache_key=report_2026",
+    "page.fill('#search', 'shoes'), getCredentials('prod', 'eu-west-1'), ['username', 'password', 'email']",
 )
 FORMS = {
     "docker\tlogin\t-u\tannb\t-p\tpw1": "docker\tlogin\t-u\tannb\t-p\t<secret>",
@@ -242,11 +257,33 @@ FORMS = {
     "private key 0x" + "a1b2" * 16: "private key <secret>",
     "SECRET_KEY_BASE=a1B2c3": "SECRET_KEY_BASE=<secret>",
     "to db.example/10.1.2.3:5432 refused": "to db.example/10.1.2.x:5432 refused",
-    r"\u003cann.b\u0040example.org\u003e": r"\<email>\u003e",
+    r"\u003cann.b\u0040example.org\u003e": r"\u003c<email>\u003e",
     "Failed password for annb from 10.1.2.3 port 22": "Failed password for <user> from 10.1.2.x port 22",
     "/home2/annb/x D:\\home\\annb\\x": "/home2/<user>/x D:\\home\\<user>\\x",
     "%B4111111111111111^BAKER": "%B<card>^BAKER",
     "postgres://app:p@s/w:1@db.example/prod": "postgres://<credentials>@db.example/prod",
+    r'"a\nsk-a1B2c3D4e5F6g7H8i9J0k1\n10.1.2.3\t123-45-6789"': r'"a\n<secret:openai>\n10.1.2.x\t<ssn>"',
+    "\x1b[36m/home/annb/x\x1b[39m:3": "\x1b[36m/home/<user>/x\x1b[39m:3",
+    r"\u001b[31mkey-" + "a1b2" * 8 + r"\u001b[0m": r"\u001b[31m<secret:mailgun>\u001b[0m",
+    r"user: ann.baker\r\nn: 3": r"user: <user>\r\nn: 3",
+    r"C:\Users\nadia\x \\nas1\users\nadia\x": r"C:\Users\<user>\x \\nas1\users\<user>\x",
+    r"{\\\"token\\\":\\\"a1B2c3D4\\\",\\\"n\\\":2}": r"{\\\"token\\\":\\\"<secret>\\\",\\\"n\\\":2}",
+    r"failed for user \"annb\", role \"annb\"": r"failed for user \"<user>\", role \"<user>\"",
+    r"the api_key \"a1B2c3D4e5F6g7H8\" is": r"the api_key \"<secret>\" is",
+    "token: a1B2c3D4e5F6g7H8.x9Y8": "token: <secret>",
+    "请联系ann@example.org获取帮助": "请联系<email>获取帮助",
+    "邮箱用户@例子.中国": "<email>",
+    "「https://hooks.slack.com/services/T0/B0/abc」は": "「https://hooks.slack.com/services/<secret:webhook>」は",
+    "s3://box/Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE/file": "s3://box/<secret:opaque>/file",
+    "echo 'pw1' | sudo -S ls": "echo '<secret>' | sudo -S ls",
+    "smtp.login('ann@example.org', 'pw1')": "smtp.login('<email>', '<secret>')",
+    "get_by_label('Password').fill('pw1')": "get_by_label('Password').fill('<secret>')",
+    '{"selector": "#password", "text": "pw1"}': '{"selector": "#password", "text": "<secret>"}',
+    "--db-password pw1 --session_token pw2": "--db-password <secret> --session_token <secret>",
+    "curl -u 'app:$ecret1' x": "curl -u '<credentials>' x",
+    "SERVICE_ROLE_KEY=a1b2 x-functions-key: a1B2c3D4": "SERVICE_ROLE_KEY=<secret> x-functions-key: <secret>",
+    "LOGNAME=annb REDISCLI_AUTH=pw1": "LOGNAME=<user> REDISCLI_AUTH=<secret>",
+    "with password Fox@123 failed": "with password <secret> failed",
 }
 """Forms of values that rules were not made for at first, and what becomes of them."""
 
@@ -266,7 +303,7 @@ def test_every_rule_does_what_its_example_says(rule):
 def every_spelling():
     spelt = [planted(spelling, kind)[0] for kind, spelling in CASES]
     texts = [*HARMLESS, *spelt, *(text for rule in RULES for text in rule.example)]
-    texts += ["Authorization: \ue100", "Ann Baker <\ue100>", "mysql://\ue100@b/c@db/prod"]
+    texts += ["Authorization: \ue100", "\ue100a1</secret>", "Ann Baker <\ue100>", "mysql://\ue100@b/c@db/prod"]
     return pl.Series([spell(text) for text in texts for spell in (str, str.upper, str.lower, str.title)])
 
 
