@@ -103,6 +103,14 @@ _DATABASE_URL = (
 )
 _URLS = (
     Rule(
+        "harmless_credentials",
+        r"(://[^\s/?@:'\"<>`]*:)(\$\{[A-Za-z_][A-Za-z0-9_]*\}@|\$[A-Z_][A-Z0-9_]*@|\*\*\*+@)",
+        KEEP,
+        ("https://app:${DB_TOKEN}@db and https://app:***@db", "https://app:${DB_TOKEN}@db and https://app:***@db"),
+        frame="${1}{}${2}",
+        gate=r":(?:\$|\*\*\*)",
+    ),
+    Rule(
         "url_credentials",
         rf"(?i){B}([a-z][a-z0-9+.-]*://)[^\s/?@'\"<>`{PRIVATE}]*:[^\s/?'\"<>`{PRIVATE}]*@",
         "<credentials>",
@@ -208,7 +216,7 @@ _VENDORS = (
         r"AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_.-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}|1//0[A-Za-z0-9_-]{20,}",
         "AI" + "za" + "a1B2" * 9,
     ),
-    _token("azure", r"[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{31,}", "ab1" + "8Q~" + "a1B2" * 8, gate=r"8Q~"),
+    _token("azure", r"[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,}", "ab1" + "8Q~" + "a1B2" * 8, gate=r"[0-9]Q~"),
     _token("slack", r"xox[abcdeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}", "xo" + "xb-" + "12345-" * 3 + "aB1"),
     _token("huggingface", r"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}", "hf" + "_" + "a1B2" * 8),
     _token(
@@ -299,13 +307,21 @@ _VENDORS = (
         find=find_prefixed,
         needs=("[a-z]", "[A-Z]", "[0-9]"),
     ),
+    Rule(
+        "password_hash",
+        r"\$(?:2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}|(?:[156y]|apr1)\$(?:rounds=[0-9]+\$|j[./A-Za-z0-9]{2,4}\$)?[./A-Za-z0-9]{1,22}\$[./A-Za-z0-9]{22,86}"
+        r"|argon2(?:id?|d)\$v=[0-9]+\$[a-z0-9=,]+\$[+/A-Za-z0-9]{8,}\$[+/A-Za-z0-9]{20,})",
+        "<secret:hash>",
+        ("annb:$2b$12$" + "a1B2c" * 10 + "a1B:x", "annb:<secret:hash>:x"),
+        gate=r"\$(?:2[abxy]|[156y]|apr1|argon2)",
+    ),
     _token("facebook", r"EAA[A-Za-z0-9_-]{40,}", "EA" + "A" + "a1B2" * 12),
 )
 
 _CLOSE = r"[\\\"'`*\]]*"
 _LOGIN_WORD = r"(?:(?:passw(?:or)?[dt]|passwd)[0-9]?|passphrase|passcode|requirepass|kennwort)"
 _OWNED = (
-    r"(?:(?i:db|database|sql|pg|postgres|mysql|mongo|redis|rabbit|mq|smtp|e?mail|imap|s?ftp|ldap|proxy|vpn|wifi|ssh[_-]|(?-i:SSH)|sudo"
+    r"(?:(?i:db|database|sql|pg|postgres|mysql|mongo|redis|rabbit|mq|smtp|e?mail|imap|s?ftp|ldap|proxy|vpn|wifi|ssh[_-]|(?-i:SSH)|sudo|become"
     r"|root|admin|user|http|auth|keystore|kafka)[_-]?(?:pass|Pass|PASS))"
 )
 _PASS_SAID = rf"(?:pass|Pass|PASS|redis_auth|REDIS_AUTH|REDISCLI_AUTH){_CLOSE}[ \t]*[=:]"
@@ -313,19 +329,19 @@ _WORD = (
     rf"(?:{_LOGIN_WORD}|pwd|secret|token|api[_ -]?key|apikey|access[_-]?key"
     r"|private[_ -]?key|secret[_-]?key(?:[_-]?base)?|auth[_-]?key|encryption[_-]?key|signing[_-]?key"
     r"|account[_-]?key|(?:app(?:lication)?|license|master|shared|storage|subscription|consumer"
-    r"|service(?:[_-]?role)?|server|admin|write|hmac|functions?)[_-]?key|credentials?"
+    r"|service(?:[_-]?role)?|server|admin|write|hmac|functions?|openai)[_-]?key|credentials?"
     r"|connection[_-]?string|session[_-]?key|csrf|otp)"
 )
 _NAME = rf"[A-Za-z0-9_.-]*{_WORD}"
 _FOREIGN_WORD = (
     r"(?:ontrase[ñn]a|ONTRASE[ÑN]A|[Ss]enha|SENHA|ot de passe|OT DE PASSE|achtwoord|ACHTWOORD|ösenord|ÖSENORD"
-    r"|ароль|АРОЛЬ|密码|パスワード)"
+    r"|ароль|АРОЛЬ|asło|[Hh]eslo|ifre|密码|パスワード|비밀번호)"
 )
 _KEYWORD = (
     r"(?i)pass|pwd|secret|token|key|credential|connection|csrf|otp|auth|bearer|basic|cookie"
     r"|identified|https? -|\s-[fgikLsSv]{0,5}u|--(?:proxy-)?user|sess"
     r"|\s-b[ =]\s*\\*[\"']|\.sid|kennwort|pw[\\\"'`*\] \t:]|mysql|mariadb|mycli|snowsql|mongo|sqlcmd|redis-cli|ldap"
-    r"|\slogin|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|sudo\s+-|\.login\(|net use "
+    r"|twine|\slogin|sqlplus|expdp|impdp|sqlldr|@(?:tcp|unix)\(|sudo\s+-|\.login\(|net use "
     r"|:(?:54[0-9]{2}|6432|\*):|openssl|zip\s|7z[arz]?[\s.,\"']"
     r"|smbclient|rpcclient|rabbitmqctl|assword|assphrase|mnemonic|phrase|recovery words|seed words"
     rf"|(?-i:{_FOREIGN_WORD})"
@@ -342,7 +358,8 @@ _LOOKS_RANDOM = (
 )
 _COOKIE = rf"{B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?"
 _COMMAND = (
-    r"sshpass|login|snowsql|mongo|sqlcmd|redis-cli|ldap|mysql|mariadb|mycli|sqlplus|expdp|impdp|sqlldr|net use "
+    r"sshpass|login|twine|chpasswd|snowsql|mongo|sqlcmd|redis-cli|ldap|mysql|mariadb|mycli|sqlplus|expdp|impdp|sqlldr"
+    r"|net use "
     r"|password-stdin|sudo\s|http -|https -|@tcp\(|@unix\(|_auth=|_auth ="
 )
 _CASED = rf"[A-Za-z0-9_.-]*(?i:{_WORD})"
@@ -358,9 +375,13 @@ _IS_SPACED = (
 _SPOKEN_OF = rf"(?i){_WORD}{_CLOSE}(?:{_IS_TOLD}|{_IS_SPACED})"
 _SELDOM_TOLD = (
     r"auth\\*[\"']|<input|<INPUT|nemonic|NEMONIC|(?:eed|EED|very|VERY) (?:[Pp]hrase|PHRASE|[Ww]ords|WORDS)"
-    r"|[ \t]to[ \t]+[\"'`]|(?:[Ss]et|ENV)[ \t]+[A-Za-z0-9_.-]|(?:-b|--cookie)[ =]\s*\\*[\"']"
+    r"|[ \t]to[ \t]+[\"'`]|(?:[Ss]et|ENV|setenv)[ \t]+[A-Za-z0-9_.-]|requirepass[ \t]|masterauth[ \t]"
+    r"|[Ss]et(?:Password|Secret|Token|ApiKey)\("
+    r"|variable[ \t]+\\*\"|(?:-b|--cookie)[ =]\s*\\*[\"']"
     r"|uth\s*=\s*\(|Auth\(|Credentials?\(|\.login\("
 )
+_GLUED = rf"(?:\$[^\s\"'<>A-Z{{({PRIVATE}]|[^\s\"'<>${PRIVATE}-])[^\s\"'<>{PRIVATE}]*"
+"""What stands behind an option, unless it is a variable of the shell."""
 _TOOL = r"openssl|smbclient|rpcclient|rabbitmqctl|htpasswd|-pass|AUTH |auth |zip\s|7z"
 _BETWEEN = r"[\s\"',]+"
 _ARGUMENT = r"[^\s\"',|;&]+"
@@ -375,7 +396,7 @@ _SESSION_COOKIE = r"(?:PHPSESSID|JSESSIONID|sessionid)"
 _COOKIES_SAID = r"(?:cookies|PHPSESSID|JSESSIONID|sessionid)[\\\"' \t\r\n:=]"
 _HASHED = r"(?-i:(?:OLD_)?PASSWORD|password|MD5|md5|SHA[12]|sha[12]|ENCRYPT|encrypt|CRYPT|crypt)"
 _FLAG_NAME = (
-    r"(?:(?:(?:http|ftp|proxy|db|database|vault|mysql|postgres|redis|smtp|admin|user|root)[_-])?password|passwd|pwd|passphrase"
+    r"(?:(?:(?:http|ftp|proxy|db|database|vault|mysql|postgres|redis|smtp|admin|user|root)[_-])?password|passwd|pwd|(?:private[_-]key[_-])?passphrase|(?:store|key)pass"
     r"|(?:(?:access|auth|bearer|session|refresh|api|service|bot|github|gitlab|hf)[_-])?token|auth|oauth2-bearer"
     r"|(?:(?:client|app|webhook|signing|jwt)[_-])?secret|(?:access|secret|private)[_-]key|api[_-]?key)"
 )
@@ -387,7 +408,8 @@ _CODE = (
     r"|(?:Optional|Union|Annotated|List|Type|Literal|Final|ClassVar|Mapped|Option)[\[<]|await\s+[a-z_]|new\s+[A-Z]"
     r"|(?:[A-Za-z_]+\.)+[A-Za-z_]*(?:[Pp]assword|[Pp]asswd|[Pp]wd|[Tt]oken|[Ss]ecret|[Kk]ey|[Cc]redentials?)(?:[\s,;)\]}\\\"'`|<>\x1b]|$)"
     r"|(?:token|api_?key|(?:[a-z]+_)+(?:password|passwd|pwd|token|secret|key|credentials?)|[a-z]+(?:Password|Token|Secret|Key))(?:[\s;,)]|$)"
-    r"|(?:password|passwd|pwd?|secret)[,)]))"
+    r"|(?:[a-z_][a-z0-9_]*\.)+[a-z_][a-z0-9_]*\(|\$_?[A-Za-z_]+\[[\"']"
+    r"|(?:password|passwd|pwd?|secret)(?:[,);]|\s|$)))"
 )
 """What a program assigns is a call, an element, an attribute or a variable, and no value."""
 _KEY_FILE = (
@@ -401,6 +423,7 @@ _HARMLESS = (
     rf"[(<\[{{{PRIVATE}]"
     r"|\.\.\.|\\+[nrt]\x1b|(?:\?|\$[0-9]{1,2}|@[a-z_]*(?:password|pwd|token|secret))(?:[\s,;)}\"'\\`|<>\x1b]|$)|-\}"
     r"|(?:asn1|x509|pkcs[0-9]+|http2|oauth2|base64|ed25519): |password (?:updated|unchanged|changed|is|must|has|expir)"
+    r"|(?:permission denied|all authentication|authentication (?:token|fail)|no such )"
     r"|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\`|<>&*\x1b]|$)|\$\{|\$\(|%[sdr(]"
     rf"|{_CODE}|{_KEY_FILE}|your[_-](?:[a-z]+[_-])*(?:key|token|secret|password|here)(?:[\s,;.)\]}}\"'\\]|$)"
     rf"|\{{\{{|\{{[a-z_.]*\}}|\[[a-z_ ]*\]|<[a-z_ :-]{{0,40}}>|{_HASHED}\s*\(\s*[NE]?['\"]"
@@ -427,6 +450,15 @@ def _quoted(quote: str) -> Rule:
 
 
 _KEYWORDS = (
+    Rule(
+        "typed_secret",
+        rf"(?i)({_WORD}:[ \t]*(?:&(?:'static[ \t]+)?str|(?:secret)?str|string)[ \t]*=[ \t]*\\*[\"']){_LOOKS_RANDOM}",
+        "<secret>",
+        ('let password: &str = "Fox1#ab";', 'let password: &str = "<secret>";'),
+        frame="${1}{}",
+        gate=_ASSIGNED,
+        also=r"(?i)str(?:ing)?[ \t]*=[ \t]*\\*[\"']",
+    ),
     Rule(
         "working_directory",
         rf"({B}(?:PWD|OLDPWD|pwd)[\\\"']*[=:][ \t]*[\\\"']*)(/|[A-Za-z]:[\\/])",
@@ -468,10 +500,10 @@ _KEYWORDS = (
     ),
     Rule(
         "harmless_authorization",
-        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"'`]*)((?:(?:bearer|basic|token)\s*)?(?:none|null|nil|undefined|missing|required|invalid"
-        r"|denied|failed|(?-i:YOUR_[A-Z_]+)|\$\{?[a-z_][a-z_.()]*\}?|<[a-z_ -]{1,40}>|\{[a-z_.()]+\}"
+        r"(?i)(authorization[\\\"']*\s*[:=]\s*)((?:[bfru]?[\\\"'`]+)?(?:(?:bearer|basic|token)\s*)?(?:none|null|nil|undefined|missing|required|invalid"
+        r"|denied|failed|(?-i:YOUR_[A-Z_]+)|\$\{?[a-z_][a-z_.()]*\}?|<[a-z_ -]{1,40}>|\{[a-z_.()]+\}|%s"
         r"|\*\*\*+)(?:[\s,;.)\]}\"'`\\!|\x1b]|$)"
-        r"|(?:bearer|basic|token)\s*(?:[\r\n\"',]|$))",
+        r"|[\\\"'`]*(?:bearer|basic|token)\s*(?:[\r\n\"',]|$))",
         KEEP,
         ("Authorization: Bearer <token>, is missing", "Authorization: Bearer <token>, is missing"),
         frame="${1}{}${2}",
@@ -479,7 +511,7 @@ _KEYWORDS = (
     ),
     Rule(
         "authorization_done",
-        rf"(?i)(authorization)([\\\"']*\s*[:=]\s*[\\\"']*(?:[a-z-]+\s+)?[{PRIVATE}])",
+        rf"(?i)(authorization)([\\\"']*\s*[:=]\s*[\\\"'`]*(?:[a-z-]+\s+)?(?:token=\\*[\"']?)?[{PRIVATE}])",
         KEEP,
         ("Authorization: Bearer <secret:authorization>", "Authorization: Bearer <secret:authorization>"),
         frame="${1}{}${2}",
@@ -487,7 +519,7 @@ _KEYWORDS = (
     ),
     Rule(
         "authorization",
-        r"(?i)(authorization[\\\"']*\s*[:=]\s*[\\\"'`]*(?:(?:bearer|basic|token|digest|api-?key|negotiate)\s+)?)"
+        r"(?i)(authorization[\\\"']*\s*[:=]\s*(?:[bfru]?[\\\"'`]+)?(?:(?:bearer|basic|token|digest|api-?key|negotiate)\s+(?:token=\\*[\"']?)?)?)"
         rf"[^\s\\\"',;<>`{PRIVATE}]+",
         "<secret:authorization>",
         ("Authorization: Bearer abc.def rejected", "Authorization: Bearer <secret:authorization> rejected"),
@@ -564,7 +596,7 @@ _KEYWORDS = (
     ),
     Rule(
         "paired_secret",
-        rf"(?i)(\(b?[\"']{_NAME}[\"'],\s*b?[\"']){_LOOKS_RANDOM}",
+        rf"(?i)(\(\s*b?[\"']{_NAME}[\"'],\s*b?[\"']){_LOOKS_RANDOM}",
         "<secret>",
         ("('x-api-key', 'a1b2c3d4e5')", "('x-api-key', '<secret>')"),
         frame="${1}{}",
@@ -572,7 +604,7 @@ _KEYWORDS = (
     ),
     Rule(
         "named_value",
-        rf"(?i)((?:key|name)[\"']?\s*[:=]\s*[\"']?(?:{_NAME}|[A-Za-z0-9_.-]*{_OWNED})[\"']?,?\s+[\"']?value[\"']?\s*[:=]\s*[\"'])[^\"'{PRIVATE}]+",
+        rf"(?i)((?:key|name)[\"']?\s*[:=]\s*[\"']?(?:{_NAME}|[A-Za-z0-9_.-]*{_OWNED})[\"']?(?:,\s*|\s+)[\"']?value[\"']?\s*[:=]\s*[\"'])[^\"'{PRIVATE}]+",
         "<secret>",
         ('{"name": "API_KEY", "value": "a1"}', '{"name": "API_KEY", "value": "<secret>"}'),
         frame="${1}{}",
@@ -638,7 +670,7 @@ _KEYWORDS = (
     ),
     Rule(
         "piped_password",
-        rf"({B}echo\s+(?:-n\s+)?[\"']?)[^\s\"'$|`<>{PRIVATE}]+([\"']?\s*\|\s*(?:[^\r\n|]*--?password-stdin|sudo\s+(?:-[A-Za-z]+\s+)*-[A-Za-z]*S))",
+        rf"({B}echo\s+(?:-n\s+)?[\"']?)[^\s\"'$|`<>{PRIVATE}]+([\"']?\s*\|\s*(?:[^\r\n|]*--?password-stdin|(?:sudo\s+)?chpasswd|sudo\s+(?:-[A-Za-z]+\s+)*-[A-Za-z]*S))",
         "<secret>",
         ("echo pw1 | docker login -u a --password-stdin", "echo <secret> | docker login -u a --password-stdin"),
         frame="${1}{}${2}",
@@ -702,7 +734,7 @@ _KEYWORDS = (
     ),
     Rule(
         "element",
-        rf"(?i)(<(?:[a-z]+:)?{_NAME}(?:\s[^<>]*)?>)[^<>{PRIVATE}]+(</)",
+        rf"(?i)(<(?:[a-z]+:)?{_NAME}(?:\s[^<>]*)?>|<key>{_NAME}</key>\s*<string>)[^<>{PRIVATE}]+(</)",
         "<secret>",
         ("<db><password>pw 1</password></db>", "<db><password><secret></password></db>"),
         frame="${1}{}${2}",
@@ -730,7 +762,8 @@ _KEYWORDS = (
     Rule(
         "glued_password",
         rf"({B}(?:mysql[a-z]*|mariadb[a-z-]*|mycli)(?:\.exe)?(?:[\"'],?)?\s"
-        rf"(?:(?:[^\r\n|;:]|:[^/\r\n|;])*?\s)??[\"']?-p[\"']?)[^\s\"'<>/{PRIVATE}][^\s\"'<>{PRIVATE}]*",
+        rf"(?:(?:[^\r\n|;:]|:[^/\r\n|;])*?\s)??[\"']?-p[\"']?)"
+        rf"(?:\$[^\s\"'<>A-Z{{({PRIVATE}]|[^\s\"'<>/${PRIVATE}])[^\s\"'<>{PRIVATE}]*",
         "<secret>",
         ("mysql -u root -ppw1 prod", "mysql -u root -p<secret> prod"),
         frame="${1}{}",
@@ -738,9 +771,9 @@ _KEYWORDS = (
     ),
     Rule(
         "short_flag",
-        rf"({B}(?:sshpass\s+-p|(?:(?:docker|podman|az)\s+login|snowsql|mongo(?:sh|dump|restore|import|export)?|sqlcmd)"
+        rf"({B}(?:sshpass\s+-p|(?:(?:docker|podman|az)\s+login|twine\s+upload|snowsql|mongo(?:sh|dump|restore|import|export)?|sqlcmd)"
         r"\s(?:[^\r\n|;]*?\s)??-[pP]|redis-cli\s(?:[^\r\n|;]*?\s)??(?:-a|--pass)|ldap[a-z]+\s(?:[^\r\n|;]*?\s)??-w)\s*[\"']?)"
-        rf"[^\s\"'<>{PRIVATE}-][^\s\"'<>{PRIVATE}]*",
+        rf"{_GLUED}",
         "<secret>",
         ("docker login -u ann -p pw1 hub", "docker login -u ann -p <secret> hub"),
         frame="${1}{}",
@@ -886,7 +919,7 @@ _KEYWORDS = (
     ),
     Rule(
         "enclosed_secret",
-        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[<(\[{{]){_LOOKS_RANDOM}",
+        rf"(?i)({_WORD}{_CLOSE}{_EQUALS}[<(\[{{]{_OPEN}){_LOOKS_RANDOM}",
         "<secret>",
         ("api_key=<abc123def456> and token=(expired)", "api_key=<<secret>> and token=(expired)"),
         frame="${1}{}",
@@ -895,7 +928,7 @@ _KEYWORDS = (
     ),
     Rule(
         "told_password",
-        rf"(?i)((?:{_LOGIN_WORD}|{B}pwd?){_CLOSE}(?:[ \t]+is)?[ \t]*:(?:\*\*[ \t]|[ \t]*)"
+        rf"(?i)((?:{_LOGIN_WORD}|{B}pwd?){_CLOSE}(?:[ \t]+(?:is|lautet))?[ \t]*:(?:\*\*[ \t]|[ \t]*)"
         rf"{_OPEN}){_START}{_REST}*",
         "<secret>",
         ("password: river stays", "password: <secret> stays"),
@@ -940,9 +973,20 @@ _KEYWORDS = (
     ),
     Rule(
         "set_secret",
-        rf"((?:{B}[Ss]et[ \t]+{_CASED}[ \t]+to|{B}ENV[ \t]+{_CASED})[ \t]+{_OPEN}){_LOOKS_RANDOM}",
+        rf"({B}(?:[Ss]et[ \t]+{_CASED}[ \t]+to|(?:ENV|setenv|set[ \t]+-[gUx]+)[ \t]+{_CASED}"
+        rf"|secret[ \t]+set[ \t]+{_CASED}[ \t]+(?:-b|--body))[ \t=]+{_OPEN}){_LOOKS_RANDOM}",
         "<secret>",
         ("ENV DB_PASSWORD Fox1#ab\nset api_key to abc123def4", "ENV DB_PASSWORD <secret>\nset api_key to <secret>"),
+        frame="${1}{}",
+        gate=_SELDOM_TOLD,
+    ),
+    Rule(
+        "configured_secret",
+        rf"((?m:^)[ \t]*(?:requirepass|masterauth)[ \t]+{_OPEN}|[Ss]et(?:Password|Secret|Token|ApiKey)\(\s*\\*[\"']"
+        rf"|variable[ \t]+\\*\"{_CASED}\\*\"[ \t]*\{{[^{{}}]*?default[ \t]*=[ \t]*\\*\")"
+        rf"[^\s\"'\\$%{{<(){PRIVATE}][^\s\"'\\{PRIVATE}]*",
+        "<secret>",
+        ('requirepass pw1\nds.setPassword("pw2");', 'requirepass <secret>\nds.setPassword("<secret>");'),
         frame="${1}{}",
         gate=_SELDOM_TOLD,
     ),
@@ -1002,7 +1046,7 @@ _HOMES = (
 )
 _SPACED_HOME = r"/(?:home[0-9]?|Users)/[^/\s]+ "
 _NAME_END = r"([\"'`,;)\]}]|[\r\n]|$)"
-_DRIVE = r":[\\/]+[UuDdHh]"
+_DRIVE = rf"[:{PRIVATE}][\\/]+[UuDdHh]"
 _PROMPT = r"@[A-Za-z0-9._-]+:[ ~/]"
 _USER_KEY = (
     r"(?:user|User|USER|login|Login|LOGIN|LOGNAME|account|Account|ACCOUNT|owner|Owner|OWNER|author|Author|AUTHOR"
@@ -1319,7 +1363,7 @@ _PEOPLE = (
     ),
     Rule(
         "home_windows_spaced",
-        rf"(?i)([a-z]:[\\/]+(?:users|home|documents and settings)[\\/]+)(?:{_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])"
+        rf"(?i)((?:[a-z]:|[{PRIVATE}])[\\/]+(?:users|home|documents and settings)[\\/]+)(?:{_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])"
         rf"|(?-i:{_FULL_NAME}){_NAME_END})",
         "<user>",
         ("C:\\Users\\Ann B\\data.csv C:\\Users\\Ann Baker\n", "C:\\Users\\<user>\\data.csv C:\\Users\\<user>\n"),
@@ -1329,7 +1373,7 @@ _PEOPLE = (
     ),
     Rule(
         "home_windows",
-        rf"(?i)([a-z]:[\\/]+(?:users|home|documents and settings)[\\/]+){_FILE_NAME}",
+        rf"(?i)((?:[a-z]:|[{PRIVATE}])[\\/]+(?:users|home|documents and settings)[\\/]+){_FILE_NAME}",
         "<user>",
         (r"cd C:\\Users\\annb", r"cd C:\\Users\\<user>"),
         frame="${1}{}",
