@@ -1363,7 +1363,8 @@ _PEOPLE = (
     ),
     Rule(
         "home_windows_spaced",
-        rf"(?i)((?:[a-z]:|[{PRIVATE}])[\\/]+(?:users|home|documents and settings)[\\/]+)(?:{_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])"
+        rf"(?i)((?:[a-z]:|[{PRIVATE}])[\\/]+(?:users|home|documents and settings)[\\/]+)"
+        rf"(?:{_FILE_NAME}(?: {_FILE_NAME}){{0,3}}([\\/])"
         rf"|(?-i:{_FULL_NAME}){_NAME_END})",
         "<user>",
         ("C:\\Users\\Ann B\\data.csv C:\\Users\\Ann Baker\n", "C:\\Users\\<user>\\data.csv C:\\Users\\<user>\n"),
