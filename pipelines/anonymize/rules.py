@@ -357,6 +357,11 @@ _LOOKS_RANDOM = (
     rf"(?:[A-Za-z0-9+/_~-]{{16,}}(?:[.!@#$%^*?]+[A-Za-z0-9+/_~-]+)*=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
 )
 _COOKIE = rf"{B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?"
+_COOKIE_REST = (
+    r"[^\s;,=\\\"']*(?:(?:[;,=][ \t]*|[ \t]+=[ \t]*|[ \t](?:[a-z]{3}[ \t][0-9]{4}[ \t])?[0-9:]{8}[ \t](?:gmt|utc))"
+    r"[^\s;,=\\\"']*)*"
+)
+"""Pairs, and attributes with their date. What follows behind a space is no cookie any more."""
 _COMMAND = (
     r"sshpass|login|twine|chpasswd|snowsql|mongo|sqlcmd|redis-cli|ldap|mysql|mariadb|mycli|sqlplus|expdp|impdp|sqlldr"
     r"|net use "
@@ -545,7 +550,7 @@ _KEYWORDS = (
     ),
     Rule(
         "cookie",
-        rf"(?i)({_COOKIE})[^\s\\\"'{PRIVATE}][^\r\n\\\"']*",
+        rf"(?i)({_COOKIE})[^\s\\\"'{PRIVATE}]{_COOKIE_REST}",
         "<secret:cookie>",
         ("Cookie: sid=abc; theme=dark\nGET", "Cookie: <secret:cookie>\nGET"),
         frame="${1}{}",

@@ -101,7 +101,7 @@ def test_what_a_user_ran_logged_and_said_meets_under_one_pseudonym(first, postgr
     )
     assert [row] == at_source
     told = run("source", "preview", "log").stdout
-    assert "216 records read of 1 inputs: 216 execution_logs." in told
+    assert "216 records read of 1 input: 216 execution_logs." in told
     assert "example.org" not in told
 
 
