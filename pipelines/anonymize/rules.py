@@ -357,11 +357,12 @@ _LOOKS_RANDOM = (
     rf"(?:[A-Za-z0-9+/_~-]{{16,}}(?:[.!@#$%^*?]+[A-Za-z0-9+/_~-]+)*=*|{_START}{_REST}{{2,}}[0-9!@#$%^&*]{_REST}*)"
 )
 _COOKIE = rf"{B}(?:set-)?cookie(?:[\\\"']*\s*[:=]|[\\\"']+\s*,)\s*(?:b?[\\\"']+)?"
+_COOKIE_PART = r"[^\s;,=\\\"']*"
 _COOKIE_REST = (
-    r"[^\s;,=\\\"']*(?:(?:[;,=][ \t]*|[ \t]+=[ \t]*|[ \t](?:[a-z]{3}[ \t][0-9]{4}[ \t])?[0-9:]{8}[ \t](?:gmt|utc))"
-    r"[^\s;,=\\\"']*)*"
+    rf"{_COOKIE_PART}(?:(?:;[ \t]*|[ \t]*=[ \t]*|,[ \t]*[a-z0-9_.-]+[ \t]*=[ \t]*){_COOKIE_PART}"
+    r"|,[ \t][0-9]{2}[ -][a-z]{3}[ -][0-9]{4}[ \t][0-9:]{8}[ \t](?:gmt|utc))*"
 )
-"""Pairs, and attributes with their date. What follows behind a space is no cookie any more."""
+"""Pairs, and attributes with their date. What follows otherwise behind a space or a comma is no cookie any more."""
 _COMMAND = (
     r"sshpass|login|twine|chpasswd|snowsql|mongo|sqlcmd|redis-cli|ldap|mysql|mariadb|mycli|sqlplus|expdp|impdp|sqlldr"
     r"|net use "
@@ -888,7 +889,8 @@ _KEYWORDS = (
     ),
     Rule(
         "sql_password",
-        rf"(?i)((?:identified\s+by|password|passphrase)\s+\\*['\"])(?:[^'\"\\{PRIVATE}]|\\[^'\"\\{PRIVATE}])+",
+        rf"(?i)((?:identified\s+by\s+|(?:password|passphrase)[ \t]+)\\*['\"])"
+        rf"(?:[^'\"\\{PRIVATE}]|\\[^'\"\\{PRIVATE}])+",
         "<secret>",
         ("CREATE USER a IDENTIFIED BY 'pw1'", "CREATE USER a IDENTIFIED BY '<secret>'"),
         frame="${1}{}",
