@@ -5,11 +5,12 @@ import string
 import sys
 from collections import Counter
 from functools import cache, reduce
+from operator import and_
 
 import polars as pl
 import pytest
 from conftest import REAL_DATA, REPOSITORY
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from regex_samples import sample
 
@@ -451,6 +452,7 @@ private_use = st.characters(min_codepoint=0xE000, max_codepoint=0xF8FF)
 surroundings = st.text(st.one_of(st.characters(codec="utf-8"), private_use), max_size=20)
 
 
+NUMBERS = {"ssn", "card", "phone", "iban"}
 CASES = [(kind, spelling) for kind, spellings in SPELLINGS.items() for spelling in spellings]
 
 
@@ -477,6 +479,8 @@ def test_a_planted_value_is_found_among_anything_and_cleaning_twice_is_cleaning_
     st.integers(0, 99),
 )
 def test_values_side_by_side_are_all_found(cases, between, seed):
+    numbers = [kind in NUMBERS for kind, _ in cases]
+    assume(between != " " or not any(map(and_, numbers, numbers[1:])))  # nobody could tell where one ends
     values = [planted(spelling, f"{seed}{place}") for place, (_, spelling) in enumerate(cases)]
     told = clean(between.join(text for text, _ in values))
     assert [part for _, parts in values for part in parts for piece in fragments(part) if piece in told] == []
