@@ -408,14 +408,16 @@ _FLAG_NAME = (
 )
 _FLAG = rf"(?:\s--?|(?:^|[\"'`(=])--){_FLAG_NAME}"
 _PART = r"[A-Za-z_]+=(?:\\?\"[^\"\r\n]*\"|[^\s,\"']*)"
+_ARGUMENTS = r"\((?:[^()\s]{0,60}\)(?:[\s,;.)\]}\[\\\"'`]|$)|[^()\r\n]{0,80}[,\"'\[(]|\s*$)"
 _CODE = (
-    r"(?-i:(?:[a-z_][A-Za-z_.]{2,}(?:\(|\[[\"'a-z])"
-    r"|[A-Z][A-Za-z0-9]{2,}(?:\.[A-Za-z_]+)+\(|\.[a-z_]{3,}\(|[a-z_]+::[a-zA-Z_]"
-    r"|(?:Optional|Union|Annotated|List|Type|Literal|Final|ClassVar|Mapped|Option)[\[<]|await\s+[a-z_]|new\s+[A-Z]"
+    rf"(?-i:[a-z_][A-Za-z_.]{{2,}}(?:{_ARGUMENTS}|\[[\"']|\[[a-z_]{{2,}}\])"
+    r"|[A-Z][A-Za-z0-9]{2,}(?:\.[A-Za-z_]+)+" + _ARGUMENTS + r"|\.[a-z_]{3,}" + _ARGUMENTS + r"|[a-z_]+::[a-zA-Z_:]*\("
+    r"|(?:Optional|Union|Annotated|List|Type|Literal|Final|ClassVar|Mapped|Option)[\[<][A-Za-z_.]+[\]>\[,]"
+    r"|[\"'][^\"'A-Za-z0-9]{0,3}[\"']\.[a-z_]{3,}\(|await\s+[a-z_][A-Za-z_.]*\(|new\s+[A-Z][A-Za-z.]*\("
     r"|(?:[A-Za-z_]+\.)+[A-Za-z_]*(?:[Pp]assword|[Pp]asswd|[Pp]wd|[Tt]oken|[Ss]ecret|[Kk]ey|[Cc]redentials?)(?:[\s,;)\]}\\\"'`|<>\x1b]|$)"
     r"|(?:token|api_?key|(?:[a-z]+_)+(?:password|passwd|pwd|token|secret|key|credentials?)|[a-z]+(?:Password|Token|Secret|Key))(?:[\s;,)]|$)"
-    r"|(?:[a-z_][a-z0-9_]*\.)+[a-z_][a-z0-9_]*\(|\$_?[A-Za-z_]+\[[\"']"
-    r"|(?:password|passwd|pwd?|secret)(?:[,);]|\s|$)))"
+    r"|(?:[a-z_][a-z0-9_]*\.)+[a-z_][a-z0-9_]*" + _ARGUMENTS + r"|\$_?[A-Za-z_]+\[[\"']"
+    r"|(?:password|passwd|pwd?|secret)(?:[,);]|\s|$))"
 )
 """What a program assigns is a call, an element, an attribute or a variable, and no value."""
 _KEY_FILE = (
@@ -431,7 +433,7 @@ _HARMLESS = (
     r"|(?:asn1|x509|pkcs[0-9]+|http2|oauth2|base64|ed25519): |password (?:updated|unchanged|changed|is|must|has|expir)"
     r"|(?:permission denied|all authentication|authentication (?:token|fail)|no such )"
     r"|(?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)(?:[\s,;.)\]}\"'\\`|<>&*\x1b]|$)|\$\{|\$\(|%[sdr(]"
-    rf"|{_CODE}|{_KEY_FILE}|your[_-](?:[a-z]+[_-])*(?:key|token|secret|password|here)(?:[\s,;.)\]}}\"'\\]|$)"
+    rf"|{_KEY_FILE}|your[_-](?:[a-z]+[_-])*(?:key|token|secret|password|here)(?:[\s,;.)\]}}\"'\\]|$)"
     rf"|\{{\{{|\{{[a-z_.]*\}}|\[[a-z_ ]*\]|<[a-z_ :-]{{0,40}}>|{_HASHED}\s*\(\s*[NE]?['\"]"
 )
 
@@ -478,6 +480,14 @@ _KEYWORDS = (
         rf"(?i)({_WORD}{_CLOSE}{_EQUALS}{_OPEN})({_HARMLESS})",
         KEEP,
         ("password=None, token: missing", "password=None, token: missing"),
+        frame="${1}{}${2}",
+        gate=_ASSIGNED,
+    ),
+    Rule(
+        "harmless_code",
+        rf"(?i)({_WORD}{_CLOSE}{_EQUALS})({_CODE})",
+        KEEP,
+        ("f(api_key=get_key(), password=pw)", "f(api_key=get_key(), password=pw)"),
         frame="${1}{}${2}",
         gate=_ASSIGNED,
     ),
@@ -1820,9 +1830,10 @@ _OPAQUE = (
     ),
 )
 
+ESCAPES = Stage("escapes", (r"\\[nrtuUxe0]|\x1b",), _ESCAPES)
 STAGES = (
     Stage("blocks", ("PRIVATE KEY|Private-Lines",), _BLOCKS),
-    Stage("escapes", (r"\\[nrtuUxe0]|\x1b",), _ESCAPES),
+    ESCAPES,
     Stage("urls", ("://",), _URLS),
     Stage("oracle", ("(?i)jdbc:oracle:",), _ORACLE),
     Stage("token_urls", ("://",), _TOKEN_URLS),

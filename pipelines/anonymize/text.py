@@ -14,7 +14,7 @@ from operator import or_
 
 import polars as pl
 
-from pipelines.anonymize.rules import ESCAPED, KEEP, STAGES, Rule, Stage
+from pipelines.anonymize.rules import ESCAPED, ESCAPES, KEEP, STAGES, Rule, Stage
 
 UNSANITIZED = "<unsanitized>"
 """Stored, with its length, in place of a text that could not be sanitized: never the text itself."""
@@ -39,10 +39,6 @@ class Sanitizer:
     """Our rules, and those of a user: they run after ours and before the search for opaque tokens."""
 
     own: tuple[Stage, ...] = ()
-
-    @cached_property
-    def _stages(self) -> tuple[Stage, ...]:
-        return (*STAGES[:-1], *self.own, STAGES[-1])
 
     @cached_property
     def _symbols(self) -> dict[str, str]:
@@ -163,8 +159,12 @@ class Sanitizer:
         raise UnstableRulesError
 
     def _apply_stages(self, texts: pl.Series) -> pl.Series:
-        for stage in self._stages:
+        for stage in STAGES[:-1]:
             texts = self._apply_stage(texts, stage)
+        if self.own:  # a user's rule sees the text as it is
+            texts = _rewrite(texts, texts.str.contains("\x1b", literal=True), _without_escapes)
+            texts = reduce(self._apply_stage, (*self.own, ESCAPES), texts)
+        texts = self._apply_stage(texts, STAGES[-1])
         return _rewrite(texts, texts.str.contains(f"[{KEEP}\x1b]"), _without_marks)
 
     def _apply_stage(self, texts: pl.Series, stage: Stage) -> pl.Series:
@@ -224,7 +224,11 @@ def _where(texts: pl.Series, looks: Sequence[tuple[str, ...]], work: Callable[[p
 
 def _without_marks(texts: pl.Series) -> pl.Series:
     """What rules told each other, taken back."""
-    return texts.str.replace_all(KEEP, "", literal=True).str.replace_all(rf"{ESCAPED}\x1b", "${1}")
+    return _without_escapes(texts.str.replace_all(KEEP, "", literal=True))
+
+
+def _without_escapes(texts: pl.Series) -> pl.Series:
+    return texts.str.replace_all(rf"{ESCAPED}\x1b", "${1}")
 
 
 def _may_hold_private_use(texts: pl.Series) -> pl.Series:

@@ -208,19 +208,20 @@ def passing(evidence: Evidence) -> pl.DataFrame:
 
 
 def _proofs(runs: pl.DataFrame) -> Iterator[dict[str, object]]:
-    """The runs of one case that prove its failure gone, each judged by those before; passes of a moment come first."""
+    """The runs of one case that prove its failure gone, by what failed before, and what still fails at their moment."""
     seen: set[str] = set()
     failing: set[tuple[str, str | None]] = set()
-    for run in runs.sort("executed_at", "is_contract_broken", maintain_order=True).iter_rows(named=True):
-        version, environment = run["agent_version"], run["environment"]
-        if run["is_contract_broken"]:
-            seen.add(version)
-            failing.add((version, environment))
-        elif run["outcome"] == "pass":
-            failing.discard((version, environment))
+    for moment in runs.partition_by("executed_at", maintain_order=True):
+        broken = moment.filter("is_contract_broken")
+        passed = moment.filter(pl.col("outcome") == "pass")
+        failing -= set(passed.select("agent_version", "environment").rows())
+        failing |= set(broken.select("agent_version", "environment").rows())
+        for run in passed.iter_rows(named=True):
+            version = run["agent_version"]
             rises = any(compare_versions(one, version, {}) in {-1, None} for one in seen)
             if rises and not any(compare_versions(one, version, {}) in {0, 1} for one, _ in failing):
                 yield {**run, "environment": None}
+        seen |= set(broken["agent_version"])
 
 
 def current_results(evidence: Evidence) -> pl.DataFrame:

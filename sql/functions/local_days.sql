@@ -1,5 +1,5 @@
--- One row per day of the reporting time zone that the rollups reach, days of an outage after the last execution included:
--- its first instant and the first after it.
+-- One row per day of the reporting time zone that the rollups reach: its first instant and the first after it.
+-- Days of an outage after the last execution are among them.
 -- Strict, so that it is not inlined and the planner believes the number of rows.
 create function agentmill.local_days()
 returns table (day date, starts_at timestamptz, ends_at timestamptz, is_whole_hours boolean)

@@ -192,6 +192,9 @@ HARMLESS = (
     "page.fill('#search', 'shoes'), getCredentials('prod', 'eu-west-1'), ['username', 'password', 'email']",
 )
 FORMS = {
+    '{"password": "welcome(Xy9!", "n": 1}': '{"password": "<secret>", "n": 1}',
+    "password='a.b.token' and password=abc.def(ghi9": "password='<secret>' and password=<secret>",
+    "password=correct[horse9Battery password=abc::def9X": "password=<secret> password=<secret>",
     "docker\tlogin\t-u\tannb\t-p\tpw1": "docker\tlogin\t-u\tannb\t-p\t<secret>",
     "curl\n-u app:pw1 x": "curl\n-u <credentials> x",
     "curl -su app:pw1 https://x": "curl -su <credentials> https://x",

@@ -300,6 +300,11 @@ def test_a_pass_proves_nothing_where_the_contract_fails_on_a_version_that_is_not
     assert proofs(fails, cut_short, {}) == ([PROOF] if is_proof else [])
 
 
+def test_a_pass_proves_nothing_where_the_same_version_fails_elsewhere_at_that_moment():
+    fails = {"run_id": "o", "outcome": "fail", "environment": "production"}
+    assert proofs({}, fails) == proofs(fails, {}) == []
+
+
 def test_a_control_that_failed_before_has_not_seen_the_failure():
     contract = {**BROKEN, "outcome": "pass"}
     assert passing(evidence(contract, {**BROKEN, "part": "control:1"}, {})).rows() == []

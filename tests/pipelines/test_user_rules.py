@@ -85,6 +85,13 @@ def test_a_rule_of_the_user_applies_after_ours_and_is_counted():
     assert told(DEFAULT, "customer AB-123456") == "customer AB-123456"
 
 
+def test_a_rule_of_the_user_sees_escapes_as_they_are():
+    given = {"name": "login", "placeholder": "<login>", "example": (r"by CORP\bob now", "by <login> now")}
+    login = ExtraRule(pattern=r"CORP\\+[a-z]+", **given)
+    texts = pl.Series([r"by CORP\nancy now\n/home/annb/x"])
+    assert Sanitizer((login.stage,)).sanitize_texts(texts).to_list() == [r"by <login> now\n/home/<user>/x"]
+
+
 def test_a_rule_of_the_user_comes_before_the_search_for_tokens():
     token = "Zq8Lr2Xv9Kt4Wn7Bc1Yh6Mj3Pd5Gf0SaE"
     rule = {"pattern": "vault/[A-Za-z0-9]{33}", "frame": "vault/{}", "example": [f"vault/{token}", "vault/<customer>"]}
